@@ -1,0 +1,73 @@
+"""Named places where a test may kill the process or raise; nothing happens unless one is enabled.
+
+`FAILPOINTS=name=kill,other=raise:2` enables them by environment (tests and chaos only). Every name
+is registered here, so that a test can prove that each one was reached (FAULTS, layer 3).
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+NAMES: Final = frozenset(
+    {
+        "api.before_commit",
+        "api.after_commit",
+        "charging.intent_committed",
+        "charging.before_send",
+        "charging.answered",
+        "charging.outcome_committed",
+        "relay.before_send",
+        "relay.sent_unmarked",
+        "relay.marked",
+        "drain.case_committed",
+        "resolve.answered",
+        "sweep.dispatched",
+        "bill.batch_committed",
+    }
+)
+
+
+class Crash(BaseException):
+    """A simulated death of the process; a BaseException, so that no `except Exception` hides it."""
+
+
+_actions: dict[str, Callable[[], None]] = {}
+
+
+class UnknownFailpoint(Exception):
+    """The name is not in NAMES."""
+
+
+def enable(name: str, action: Callable[[], None]) -> None:
+    """Call `action` whenever the failpoint is reached, until `disable`."""
+    if name not in NAMES:
+        raise UnknownFailpoint(name)
+    _actions[name] = action
+
+
+def disable(name: str) -> None:
+    _actions.pop(name, None)
+
+
+def failpoint(name: str) -> None:
+    """Do what a test enabled at this name; otherwise nothing."""
+    if name not in NAMES:
+        raise UnknownFailpoint(name)
+    action = _actions.get(name)
+    if action is not None:
+        action()
+
+
+def kill() -> None:
+    """End this process as kill -9 does: no handler, no flush, no goodbye."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def enable_from_environment(text: str) -> None:
+    """Read `name=kill,other=kill`; called once at start, outside production."""
+    for part in filter(None, text.split(",")):
+        name, _, action = part.partition("=")
+        if action != "kill":
+            raise UnknownFailpoint(f"{part!r}: write name=kill")
+        enable(name, kill)

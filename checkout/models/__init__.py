@@ -1,0 +1,75 @@
+"""The tables of checkout, by subject; import them from here."""
+
+from checkout.models.access import Account, ApiKey, IdempotencyRecord, WebhookDelivery
+from checkout.models.cases import Case, CaseKind
+from checkout.models.charges import (
+    LEGAL_MOVES,
+    OWED,
+    TERMINAL,
+    Attempt,
+    AttemptKind,
+    AttemptOutcome,
+    Awaits,
+    Charge,
+    ChargeState,
+    IllegalTransition,
+    Verdict,
+)
+from checkout.models.creators import (
+    Creator,
+    Hold,
+    HoldKind,
+    HoldScope,
+    Instrument,
+    Interval,
+    NotLocked,
+    Plan,
+    RoutingRule,
+    Subscription,
+    SubscriptionState,
+    SubscriptionTerms,
+)
+from checkout.models.figures import RETRY_SLOTS, Heartbeat, RetryCounter
+from checkout.models.ledger import EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
+from checkout.models.outbox import Door, OutboxMessage
+
+__all__ = [
+    "LEGAL_MOVES",
+    "OWED",
+    "RETRY_SLOTS",
+    "TERMINAL",
+    "Account",
+    "ApiKey",
+    "Attempt",
+    "AttemptKind",
+    "AttemptOutcome",
+    "Awaits",
+    "Case",
+    "CaseKind",
+    "Charge",
+    "ChargeState",
+    "Creator",
+    "Door",
+    "EntryKind",
+    "Heartbeat",
+    "Hold",
+    "HoldKind",
+    "HoldScope",
+    "IdempotencyRecord",
+    "IllegalTransition",
+    "Instrument",
+    "Interval",
+    "LedgerAccount",
+    "LedgerEntry",
+    "LedgerPosting",
+    "NotLocked",
+    "OutboxMessage",
+    "Plan",
+    "RetryCounter",
+    "RoutingRule",
+    "Subscription",
+    "SubscriptionState",
+    "SubscriptionTerms",
+    "Verdict",
+    "WebhookDelivery",
+]

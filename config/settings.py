@@ -1,0 +1,207 @@
+"""All settings, in one file. Everything that differs between places is an environment variable."""
+
+from pathlib import Path
+from typing import Any
+
+from checkout.clock import Ages
+from config.env import (
+    env_bool,
+    env_choice,
+    env_database,
+    env_int,
+    env_list,
+    env_seconds,
+    env_seconds_list,
+    env_secret,
+    env_str,
+)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Where this process runs -------------------------------------------------------------------
+ENVIRONMENT = env_choice("ENVIRONMENT", "production", ("local", "test", "staging", "production"))
+PRODUCTION = ENVIRONMENT == "production"
+LOCAL = ENVIRONMENT in {"local", "test"}
+DEBUG = False
+SECRET_KEY = env_secret("SECRET_KEY")
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "127.0.0.1,localhost" if LOCAL else "")
+
+# --- Django ------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "csp",
+    "rest_framework",
+    "drf_spectacular",
+    "checkout",
+    "settlements",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
+WHITENOISE_USE_FINDERS = LOCAL
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+
+# --- Security ----------------------------------------------------------------------------------
+SECURE_SSL_REDIRECT = not LOCAL and env_bool("SECURE_SSL_REDIRECT", default=True)
+SECURE_PROXY_SSL_HEADER = None if LOCAL else ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = 0 if LOCAL else 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not LOCAL
+# An orchestrator probes and Prometheus scrapes inside the cluster, where there is no TLS.
+SECURE_REDIRECT_EXEMPT = ["^livez$", "^readyz$", "^metrics$"]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not LOCAL
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+        "form-action": ["'self'"],
+    }
+}
+
+# --- PostgreSQL: the one truth -------------------------------------------------------------------
+_DATABASE_OPTIONS: dict[str, Any] = {
+    "connect_timeout": 2,
+    "tcp_user_timeout": 3000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    # With several hosts, libpq takes the one that accepts writes; it resolves names at every connect.
+    "target_session_attrs": "read-write",
+    "sslmode": env_str("DATABASE_SSLMODE", "prefer" if LOCAL else "verify-full"),
+}
+
+
+def _database(name: str, default: str | None = None) -> dict[str, Any]:
+    return env_database(name, default) | {
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": _DATABASE_OPTIONS,
+        # PgBouncer in transaction mode loses WITH HOLD cursors (MEASURED, PostgreSQL).
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+    }
+
+
+DATABASES = {"default": _database("DATABASE_URL")}
+# Session advisory locks need a direct connection: the relays and the timetable use this one.
+DATABASE_DIRECT_URL = env_str("DATABASE_DIRECT_URL", env_str("DATABASE_URL"))
+
+# --- SQS, Kafka, processor -----------------------------------------------------------------------
+SQS_ENDPOINT_URL = env_str("SQS_ENDPOINT_URL", "")
+AWS_REGION = env_str("AWS_REGION", "us-east-1")
+AWS_ACCESS_KEY_ID = env_str("AWS_ACCESS_KEY_ID", "")
+AWS_SECRET_ACCESS_KEY = env_str("AWS_SECRET_ACCESS_KEY", "")
+SQS_QUEUE = env_str("SQS_QUEUE", "checkout-payments.fifo")
+SQS_DEAD_LETTER_QUEUE = env_str("SQS_DEAD_LETTER_QUEUE", "checkout-payments-dlq.fifo")
+SQS_WAIT_SECONDS = env_int("SQS_WAIT_SECONDS", 10)
+KAFKA_BOOTSTRAP_SERVERS = env_str("KAFKA_BOOTSTRAP_SERVERS")
+KAFKA_REPLICATION_FACTOR = env_int("KAFKA_REPLICATION_FACTOR", 1 if LOCAL else 3)
+KAFKA_PARTITIONS = env_int("KAFKA_PARTITIONS", 6 if LOCAL else 12)
+PROCESSOR_URL = env_str("PROCESSOR_URL")
+PROCESSOR_API_KEY = env_secret("PROCESSOR_API_KEY")
+PROCESSOR_WEBHOOK_SECRET = env_secret("PROCESSOR_WEBHOOK_SECRET")
+# A lane is one processor account for one set of countries; the rules (RoutingRule) name lanes.
+LANES = {
+    lane: {"processor": "sandbox", "account": lane}
+    for lane in env_list("LANES", "cis,south-asia,africa,mena,latam,europe,apac")
+}
+
+# --- Time ----------------------------------------------------------------------------------------
+CLOCK_FILE = env_str("CLOCK_FILE", "")
+if CLOCK_FILE and not LOCAL:
+    raise SystemExit("CLOCK_FILE moves the business clock; it is refused outside local and test")
+
+
+def _ages() -> Ages:
+    """Read AGE_VISIBILITY, AGE_BACKOFF and so on; production's defaults stand in Ages."""
+    values: dict[str, Any] = {}
+    for name, default in vars(Ages()).items():
+        variable = f"AGE_{name.upper()}"
+        if isinstance(default, tuple):
+            values[name] = env_seconds_list(variable, default)
+        elif name in Ages.COUNTS:
+            values[name] = env_int(variable, default)
+        else:
+            values[name] = env_seconds(variable, default)
+    return Ages(**values)
+
+
+AGES = _ages()
+# A bill run larger than this many charges or USD than the calendar's own count waits for a person.
+BILL_RUN_TOLERANCE = env_int("BILL_RUN_TOLERANCE", 0)
+FAILPOINTS = env_str("FAILPOINTS", "")
+if FAILPOINTS and PRODUCTION:
+    raise SystemExit("FAILPOINTS kills processes on purpose; it is refused in production")
+
+# --- API -----------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["checkout.http.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["checkout.http.StrictJsonParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "checkout.http.problem_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Checkout Service",
+    "DESCRIPTION": "Collects subscription charges in USD and proves them.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+
+# --- Logs: JSON, ids as fields, never card data or addresses ---------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "config.logs.JsonFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": env_str("LOG_LEVEL", "INFO")},
+    "loggers": {
+        "botocore": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+        "django.server": {"handlers": ["stderr"], "propagate": False},
+    },
+}
