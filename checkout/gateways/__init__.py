@@ -60,9 +60,13 @@ class Redirect:
 
 @dataclass(frozen=True)
 class InDoubt:
-    """The processor may or may not have captured; `reason` is for people and logs."""
+    """The processor may or may not have captured; `reason` is for people and logs.
+
+    `lane_failed` says that the lane itself answered with a 5xx: the breaker counts it.
+    """
 
     reason: str
+    lane_failed: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""The books: which entry each fact posts, and what the accounts hold.
+
+A debit is positive, a credit negative. Billing: receivable against revenue. A capture: clearing of
+its lane against receivable, in the amount that was captured, not in the amount that was asked for.
+A capture the charge cannot take: clearing against unapplied receipts. Void and write-off close what
+is still receivable. Each entry's id is derived from its fact, so a fact posted twice is refused by
+the primary key (R36), and the deferred trigger refuses what does not sum to zero (R34).
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from uuid import UUID
+
+from django.db.models import QuerySet, Sum
+
+from checkout.clock import Moment
+from checkout.models import (
+    Attempt,
+    Charge,
+    EntryKind,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerPosting,
+)
+from checkout.money import usd
+
+A = LedgerAccount
+
+
+class Unbalanced(Exception):
+    """The postings of an entry do not sum to zero."""
+
+
+def post(
+    *,
+    kind: EntryKind,
+    charge: Charge,
+    attempt: Attempt | None = None,
+    postings: Mapping[LedgerAccount, Decimal],
+    now: Moment,
+) -> LedgerEntry:
+    """Write one balanced entry, in USD, dated by the business clock."""
+    if sum(postings.values()) != 0:
+        raise Unbalanced(f"{kind} of charge {charge.pk}: {dict(postings)}")
+    subject = attempt.pk if attempt else charge.pk
+    entry = LedgerEntry.objects.create(
+        id=LedgerEntry.derive_id(subject=subject, kind=kind),
+        kind=kind,
+        charge=charge,
+        attempt=attempt,
+        posted_at=now.business,
+    )
+    LedgerPosting.objects.bulk_create(
+        LedgerPosting(
+            entry=entry,
+            account=account,
+            lane=(attempt.lane if attempt else charge.lane) if account == A.CLEARING else "",
+            creator_id=charge.creator_id,
+            charge=charge,
+            amount=usd(amount),
+        )
+        for account, amount in postings.items()
+    )
+    return entry
+
+
+def post_capture(*, charge: Charge, attempt: Attempt, amount: Decimal, now: Moment) -> LedgerEntry:
+    """Post what the processor captured for a charge that can take it."""
+    return post(
+        kind=EntryKind.CAPTURED,
+        charge=charge,
+        attempt=attempt,
+        postings={A.CLEARING: amount, A.RECEIVABLE: -amount},
+        now=now,
+    )
+
+
+def post_unapplied(
+    *, charge: Charge, attempt: Attempt, amount: Decimal, now: Moment
+) -> LedgerEntry:
+    """Post a capture its charge cannot take: a known capture is never thrown away (R27)."""
+    return post(
+        kind=EntryKind.UNAPPLIED,
+        charge=charge,
+        attempt=attempt,
+        postings={A.CLEARING: amount, A.UNAPPLIED_RECEIPTS: -amount},
+        now=now,
+    )
+
+
+def close_receivable(*, charge: Charge, kind: EntryKind, now: Moment) -> LedgerEntry | None:
+    """Post what is still owed against revenue (voided) or the write-off account.
+
+    None when nothing is owed any more: a repaired charge is not closed twice.
+    """
+    owed = receivable(charge_id=charge.pk)
+    if owed == 0:
+        return None
+    against = A.REVENUE if kind == EntryKind.VOIDED else A.WRITE_OFF
+    return post(kind=kind, charge=charge, postings={against: owed, A.RECEIVABLE: -owed}, now=now)
+
+
+def receivable(*, charge_id: UUID) -> Decimal:
+    """What is still owed of a charge, in USD, by the books and by nothing else (R26)."""
+    return _sum(LedgerPosting.objects.filter(charge_id=charge_id, account=A.RECEIVABLE))
+
+
+def balance(*, account: LedgerAccount) -> Decimal:
+    """What an account holds, in USD; a debit balance is positive."""
+    return _sum(LedgerPosting.objects.filter(account=account))
+
+
+def _sum(postings: QuerySet[LedgerPosting]) -> Decimal:
+    return postings.aggregate(total=Sum("amount"))["total"] or Decimal("0.00")
