@@ -111,13 +111,12 @@ class Postgres:
         for tries_left in reversed(range(START_TRIES)):
             self._process = self.process()
             try:
-                self._process.start_and_wait(answers=self.answers, seconds=START_SECONDS)
+                self._process.start_and_wait(answers=self.ready, seconds=START_SECONDS)
                 break
             except NotStarted:
                 if not tries_left:
                     raise
                 time.sleep(0.5)
-        self.create_database(OWNER)
 
     def answers(self) -> bool:
         """Whether it takes our sign-in: another server on the port does not count."""
@@ -126,6 +125,13 @@ class Postgres:
                 return True
         except psycopg.OperationalError:
             return False
+
+    def ready(self) -> bool:
+        """Whether it answers and the project's database is there, which is made if need be."""
+        if not self.answers():
+            return False
+        self.create_database(OWNER)
+        return True
 
     def create_database(self, name: str) -> None:
         """Create a database unless it is there."""

@@ -1,0 +1,109 @@
+"""The state folder of a stack: its lock, and the children that a killed supervisor may leave behind."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from devstack.process import kill_tree, session_members
+
+ORPHAN_SECONDS = 5
+
+
+class AlreadyRunning(Exception):
+    """Another supervisor holds the lock of this state folder; the text names its pid."""
+
+
+@contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Hold the lock of a state folder; the kernel frees it however this process ends."""
+    with (home / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise AlreadyRunning(
+                f"the stack already runs as pid {holder}; `make down` ends it"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def keep_previous_logs(home: Path) -> None:
+    """Begin new logs; those of the run before keep the ending `.1`."""
+    logs = home / "logs"
+    logs.mkdir(exist_ok=True)
+    for log in logs.glob("*.log"):
+        log.replace(log.with_suffix(".log.1"))
+
+
+def empty(home: Path) -> None:
+    """Remove everything from a state folder but its lock."""
+    for path in home.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A child as the state file remembers it; `started` tells it from a later process of the same pid."""
+
+    name: str
+    pid: int
+    started: float
+    stop_signal: signal.Signals
+
+
+def write_children(path: Path, children: list[Orphan]) -> None:
+    """Replace the state file in one move."""
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(json.dumps([vars(child) for child in children]))
+    unfinished.replace(path)
+
+
+def read_children(path: Path) -> list[Orphan]:
+    """Who ran when the state file was written; nobody when there is none or it is broken."""
+    try:
+        rows = json.loads(path.read_text())
+        return [Orphan(**row | {"stop_signal": signal.Signals(row["stop_signal"])}) for row in rows]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return []
+
+
+def started(*, pid: int) -> float:
+    """When a process started (seconds since 1970), 0 when it is gone."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def end_orphan(orphan: Orphan) -> bool:
+    """End a child of a killed supervisor with its session; False when nothing of it is left."""
+    now_started = started(pid=orphan.pid)
+    if now_started not in (0.0, orphan.started):
+        return False  # the pid belongs to someone else now
+    members = [
+        m for m in session_members(session=orphan.pid) if started(pid=m.pid) >= orphan.started
+    ]
+    if not members:
+        return False
+    if now_started:
+        os.kill(orphan.pid, orphan.stop_signal)
+    _gone, left = psutil.wait_procs(members, timeout=ORPHAN_SECONDS)
+    if left:
+        kill_tree(pid=orphan.pid)
+        psutil.wait_procs(left, timeout=ORPHAN_SECONDS)
+    return True
