@@ -28,7 +28,7 @@ from processor.control import Control, changed
 
 logger = logging.getLogger(__name__)
 
-LOCK_WAIT_SECONDS = 10.0
+LOCK_WAIT_SECONDS = 3.0
 _LOCK_PAUSE = 0.1
 
 

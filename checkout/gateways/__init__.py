@@ -85,8 +85,13 @@ class NotFound:
     """The processor knows no capture by this reference; from `expire`: and never will take one."""
 
 
+@dataclass(frozen=True)
+class Expired:
+    """The processor confirmed that this reference will never be captured; no waiting is needed."""
+
+
 Outcome: TypeAlias = Approved | Declined | Pending | Redirect | InDoubt | NotSent
-Answer: TypeAlias = Approved | Declined | Pending | InDoubt | NotFound
+Answer: TypeAlias = Approved | Declined | Pending | InDoubt | NotFound | Expired
 
 
 @dataclass(frozen=True)
