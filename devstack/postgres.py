@@ -18,12 +18,19 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import psycopg
 from psycopg import sql
 
-from devstack.process import NotStarted, Process, kill_tree, launcher
+from devstack.process import (
+    NotStarted,
+    Process,
+    kill_remains,
+    launcher,
+    started,
+)
 
 OWNER = "checkout"
 OLDEST = 15
@@ -68,7 +75,7 @@ class Postgres:
 
     def dsn(self, dbname: str = OWNER) -> str:
         """The URL of one database, as the owner of everything in it."""
-        return f"postgresql://{OWNER}:{self.password}@{self.address}/{dbname}"
+        return f"postgresql://{OWNER}:{quote(self.password, safe='')}@{self.address}/{dbname}"
 
     @property
     def pid(self) -> int:
@@ -206,8 +213,7 @@ class Postgres:
         except (FileNotFoundError, ValueError, IndexError):
             return
         if self._serves_our_folder(pid=pid):
-            kill_tree(pid=pid)
-            psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+            kill_remains(pid=pid, since=started(pid=pid))
         pid_file.unlink(missing_ok=True)
 
     def _serves_our_folder(self, *, pid: int) -> bool:
@@ -295,9 +301,11 @@ def major_version(folder: Path) -> int:
 
 
 def runs(folder: Path, *, user: str | None) -> bool:
-    """Whether `user` can really start the server there: rights, libraries and mount options in one try."""
+    """Whether `user` can really start the servers there: rights, libraries and mount options in one try."""
+    # Through a shell: setpriv itself still has root's rights when it executes the first program.
+    script = 'for name in postgres initdb; do "$0/$name" --version || exit; done'
     tried = subprocess.run(
-        [*launcher(death_signal=signal.SIGTERM, user=user), str(folder / "postgres"), "--version"],
+        [*launcher(death_signal=signal.SIGTERM, user=user), "sh", "-c", script, str(folder)],
         capture_output=True,
         cwd="/",
         check=False,

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 POLL_SECONDS = 0.02
+KILL_SECONDS = 5
 
 
 class NotStarted(Exception):
@@ -48,6 +50,7 @@ class Process:
         self.user = user
         self.death_signal = death_signal
         self.cwd = cwd
+        self.started = 0.0
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,6 +80,7 @@ class Process:
                 stderr=subprocess.STDOUT if output else None,
                 start_new_session=True,  # Ctrl-C in a terminal reaches the parent alone
             )
+            self.started = started(pid=self._child.pid)
         finally:
             if output:
                 output.close()
@@ -109,16 +113,16 @@ class Process:
         return True
 
     def stop(self, *, with_signal: signal.Signals = signal.SIGTERM, seconds: float = 20) -> None:
-        """End the process in order, or kill it with its children after `seconds`."""
+        """End the process in order, or kill it after `seconds`; what it leaves behind is killed."""
         self.send_signal(with_signal)
-        if not self.wait(seconds=seconds):
-            self.kill()
+        self.wait(seconds=seconds)
+        self.kill()
 
     def kill(self) -> None:
-        """SIGKILL the process and everything it started."""
+        """SIGKILL the process and everything it started, also when it has ended itself."""
         if self._child is None:
             return
-        kill_tree(pid=self._child.pid)
+        kill_remains(pid=self._child.pid, since=self.started)
         self._child.wait()
 
     def log_tail(self, *, lines: int = 20) -> str:
@@ -160,21 +164,60 @@ def group_of(*, user: str) -> int:
     return pwd.getpwnam(user).pw_gid
 
 
-def kill_tree(*, pid: int) -> None:
-    """SIGKILL a process, its descendants and its session; stopped first, so that it starts no more."""
-    members = session_members(session=pid)
+def started(*, pid: int) -> float:
+    """When a process started (seconds since 1970), 0 when it is gone."""
     try:
-        parent = psutil.Process(pid)
-        parent.suspend()
-        members += parent.children(recursive=True)
-        members.append(parent)
+        return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
-        pass
+        return 0.0
+
+
+def remains(*, pid: int, since: float) -> list[psutil.Process]:
+    """What is left of a child that started at `since`: itself, its descendants, its session.
+
+    Nothing, when the pid belongs to someone else by now.
+    """
+    now = started(pid=pid)
+    if now not in (0.0, since):
+        return []
+    found = {member for member in session_members(session=pid) if started(pid=member.pid) >= since}
+    if now:
+        with suppress(psutil.NoSuchProcess):
+            found |= {psutil.Process(pid), *psutil.Process(pid).children(recursive=True)}
+    return [process for process in found if not is_gone(process)]
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether a process ended; one that waits to be reaped did (in a container perhaps for ever)."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until_gone(processes: Sequence[psutil.Process], *, seconds: float) -> bool:
+    """Wait for the end of processes that need not be our children; False when one outlives the time."""
+    deadline = time.monotonic() + seconds
+    while not all(is_gone(process) for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def kill_remains(*, pid: int, since: float) -> None:
+    """SIGKILL a child and everything it started, and wait for their end.
+
+    The child is stopped first, so that it starts no more.
+    """
+    if started(pid=pid) == since:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    members = remains(pid=pid, since=since)
     for member in members:
-        try:
+        with suppress(psutil.NoSuchProcess):
             member.kill()
-        except psutil.NoSuchProcess:
-            continue
+    wait_until_gone(members, seconds=KILL_SECONDS)
 
 
 def session_members(*, session: int) -> list[psutil.Process]:

@@ -6,13 +6,11 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from devstack.process import kill_tree, session_members
+from devstack.process import kill_remains, remains, started, wait_until_gone
 
 ORPHAN_SECONDS = 5
 
@@ -82,28 +80,14 @@ def read_children(path: Path) -> list[Orphan]:
         return []
 
 
-def started(*, pid: int) -> float:
-    """When a process started (seconds since 1970), 0 when it is gone."""
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return 0.0
-
-
 def end_orphan(orphan: Orphan) -> bool:
-    """End a child of a killed supervisor with its session; False when nothing of it is left."""
-    now_started = started(pid=orphan.pid)
-    if now_started not in (0.0, orphan.started):
-        return False  # the pid belongs to someone else now
-    members = [
-        m for m in session_members(session=orphan.pid) if started(pid=m.pid) >= orphan.started
-    ]
-    if not members:
+    """End a child of a killed supervisor with all it started; False when nothing of it is left."""
+    left = remains(pid=orphan.pid, since=orphan.started)
+    if not left:
         return False
-    if now_started:
-        os.kill(orphan.pid, orphan.stop_signal)
-    _gone, left = psutil.wait_procs(members, timeout=ORPHAN_SECONDS)
-    if left:
-        kill_tree(pid=orphan.pid)
-        psutil.wait_procs(left, timeout=ORPHAN_SECONDS)
+    if started(pid=orphan.pid):
+        with suppress(ProcessLookupError):
+            os.kill(orphan.pid, orphan.stop_signal)
+    if not wait_until_gone(left, seconds=ORPHAN_SECONDS):
+        kill_remains(pid=orphan.pid, since=orphan.started)
     return True

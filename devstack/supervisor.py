@@ -28,7 +28,6 @@ from devstack.state import (
     keep_previous_logs,
     locked,
     read_children,
-    started,
     write_children,
 )
 
@@ -224,6 +223,7 @@ class Supervisor:
     def _ended(self, child: Child) -> None:
         """Done, or again after a pause that doubles; raises StartFailed when it never came up."""
         code = self._process(child).exit_code
+        self._process(child).kill()  # what it left behind
         if child.service.once and (code == 0 or child.name == self.exit_with):
             return self._done(child, code=code)
         if child.state == "up" and child.seconds() > STEADY_SECONDS:
@@ -337,6 +337,7 @@ class Supervisor:
         if child.alive and child.seconds() > child.service.stop_seconds:
             self._process(child).kill()
         if not child.alive:
+            self._process(child).kill()  # what it left behind
             self._say(f"{child.name} stopped, starts again in {child.pause_seconds:g} s")
             self._wait_until(child, "paused", seconds=child.pause_seconds)
             if child.reply:
@@ -348,7 +349,7 @@ class Supervisor:
     def _stop_all(self) -> None:
         self.screen.say("stopping (Ctrl-C again kills)")
         for tier in sorted({child.service.tier for child in self.children.values()}, reverse=True):
-            self._stop([c for c in self.children.values() if c.service.tier == tier and c.alive])
+            self._stop([c for c in self.children.values() if c.service.tier == tier and c.process])
         (self.home / "children.json").unlink(missing_ok=True)
         self.screen.say("stopped")
 
@@ -364,6 +365,8 @@ class Supervisor:
                     self.screen.say(f"{child.name} is killed")
                     self._process(child).kill()
             time.sleep(TICK_SECONDS)
+        for child in children:
+            self._process(child).kill()  # what it left behind
 
     # --- what a killed supervisor leaves ------------------------------------------------------------
 
@@ -373,7 +376,7 @@ class Supervisor:
             Orphan(
                 name=child.name,
                 pid=child.process.pid,
-                started=started(pid=child.process.pid),
+                started=child.process.started,
                 stop_signal=child.service.stop_signal,
             )
             for child in self.children.values()
