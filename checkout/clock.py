@@ -101,6 +101,8 @@ class Ages:
     attempts_window: float = 30 * 86400
     # Dunning dates: days after an exhausted round, by step; then a person decides.
     dunning_days: tuple[float, ...] = (3, 5, 7)
+    # Business clock: a subscription this long past due ends.
+    past_due_ends: float = 60 * 86400
     reconcile_every: float = 15
     timetable_every: float = 5
     worker_heartbeat: float = 5

@@ -32,9 +32,24 @@ def digest(payload: str) -> str:
     return hashlib.sha256(payload.encode()).hexdigest()
 
 
-def event_id(*, subject: UUID, type: str, round: int = 0, number: int = 0) -> UUID:
-    """The same fact has the same event id, in a restored database too (R51)."""
-    return uuid5(subject, f"{type}:{round}:{number}")
+def event_id(*, subject: UUID, type: str, round: int = 0, number: int = 0, key: str = "") -> UUID:
+    """The same fact has the same event id, in a restored database too (R51).
+
+    `key` tells apart facts of one type that have neither round nor number.
+    """
+    return uuid5(subject, f"{type}:{round}:{number}:{key}")
+
+
+def dispatch_body(
+    *, charge_id: UUID, creator_id: UUID, round: int, dispatch: int
+) -> dict[str, object]:
+    """What `charge.due` carries: the task's arguments."""
+    return {
+        "charge_id": str(charge_id),
+        "creator_id": str(creator_id),
+        "round": round,
+        "dispatch": dispatch,
+    }
 
 
 def record_event(
@@ -45,6 +60,7 @@ def record_event(
     data: Mapping[str, object],
     round: int = 0,
     number: int = 0,
+    key: str = "",
     now: Moment,
 ) -> None:
     """Record an event for Kafka with the creator's next `event_seq`.
@@ -56,7 +72,7 @@ def record_event(
     sequence = _next_sequence(creator_id)
     payload = encode(data)
     OutboxMessage.objects.create(
-        event_id=event_id(subject=subject, type=type, round=round, number=number),
+        event_id=event_id(subject=subject, type=type, round=round, number=number, key=key),
         door=Door.KAFKA,
         key=creator_id,
         event_seq=sequence,
@@ -76,12 +92,12 @@ def record_dispatch(*, charge: Charge, now: Moment, available_at: datetime | Non
     """
     _require_transaction()
     payload = encode(
-        {
-            "charge_id": str(charge.pk),
-            "creator_id": str(charge.creator_id),
-            "round": charge.round,
-            "dispatch": charge.dispatch,
-        }
+        dispatch_body(
+            charge_id=charge.pk,
+            creator_id=charge.creator_id,
+            round=charge.round,
+            dispatch=charge.dispatch,
+        )
     )
     OutboxMessage.objects.create(
         event_id=event_id(

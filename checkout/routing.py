@@ -58,6 +58,13 @@ def lane_for(*, country: str, on: date) -> RoutingRule:
     return rule
 
 
+def lanes_on(on: date) -> dict[str, str]:
+    """The lane of every country on a date, as `lane_for` would find it; for a bill run."""
+    rules = RoutingRule.objects.filter(Q(valid_to__isnull=True) | Q(valid_to__gt=on))
+    ordered = rules.filter(valid_from__lte=on).order_by("valid_from")
+    return dict(ordered.values_list("country", "lane"))
+
+
 def holding(*, charge: Charge, lane: str, now: Moment) -> Hold | None:
     """A hold, pause or open breaker that keeps this charge from being sent now; the longest one."""
     here = (

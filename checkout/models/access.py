@@ -1,5 +1,11 @@
 """Who may ask, what they already asked, and what processors told us."""
 
+import hashlib
+import secrets
+from datetime import datetime
+from typing import Final
+from uuid import NAMESPACE_URL, UUID, uuid5
+
 from django.db import models
 from django.db.models import Q
 
@@ -14,6 +20,11 @@ class Account(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @staticmethod
+    def derive_id(*, name: str) -> UUID:
+        """The same account gets the same id in a restored database, and so do its creators (R51)."""
+        return uuid5(NAMESPACE_URL, f"checkout:account:{name}")
+
 
 class ApiKey(models.Model):
     """A key of an account: the prefix finds it, only the secret's SHA-256 is stored."""
@@ -25,8 +36,24 @@ class ApiKey(models.Model):
     created_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
 
+    PREFIX_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
     def __str__(self) -> str:
         return self.prefix
+
+    @staticmethod
+    def issue(*, account: Account, label: str, now: datetime) -> str:
+        """Store a new key and return it, the only time that anybody sees its secret (256 bits)."""
+        prefix = "".join(secrets.choice(ApiKey.PREFIX_ALPHABET) for _ in range(12))
+        secret = secrets.token_urlsafe(32)
+        ApiKey.objects.create(
+            account=account,
+            prefix=prefix,
+            secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
+            label=label,
+            created_at=now,
+        )
+        return f"ck_{prefix}_{secret}"
 
 
 class IdempotencyRecord(models.Model):

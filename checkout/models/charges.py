@@ -153,25 +153,25 @@ class Charge(models.Model):
         for name, value in changes.items():
             setattr(self, name, value)
 
+    # The four below read `attempts` as one set: prefetch it under the creator's lock.
+
     def open_attempt(self) -> "Attempt | None":
         """The attempt without a final outcome; the database allows one (R25)."""
-        return self.attempts.filter(outcome=AttemptOutcome.OPEN).first()
+        return next((a for a in self.attempts.all() if a.is_open), None)
 
     def applied_capture(self) -> "Attempt | None":
         """The attempt whose capture pays this charge: read here, never from the state (R26)."""
-        return self.attempts.filter(outcome=AttemptOutcome.CAPTURED).first()
+        captured = AttemptOutcome.CAPTURED
+        return next((a for a in self.attempts.all() if a.outcome == captured), None)
+
+    def round_attempts(self) -> "list[Attempt]":
+        """The attempts of the present round, by number."""
+        attempts = (a for a in self.attempts.all() if a.round == self.round)
+        return sorted(attempts, key=lambda a: a.number)
 
     def counted_attempts(self) -> int:
         """Attempts of the present round that count among its three: all but not charged."""
-        return (
-            self.attempts.filter(round=self.round)
-            .exclude(outcome=AttemptOutcome.NOT_CHARGED)
-            .count()
-        )
-
-    def last_attempt(self) -> "Attempt | None":
-        """The attempt with the highest number of the present round."""
-        return self.attempts.filter(round=self.round).order_by("-number").first()
+        return sum(a.outcome != AttemptOutcome.NOT_CHARGED for a in self.round_attempts())
 
 
 class AttemptKind(models.TextChoices):

@@ -1,6 +1,8 @@
 """Rows that only exist to be read as figures: the retry counter and signs of life."""
 
-from django.db import models
+from uuid import UUID
+
+from django.db import connection, models
 from django.db.models import Q
 
 RETRY_SLOTS = 16
@@ -19,6 +21,16 @@ class RetryCounter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.slot}: {self.count}"
+
+    @staticmethod
+    def increment(creator_id: UUID) -> None:
+        """Count one attempt numbered above 1, in the transaction that begins it."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO checkout_retrycounter AS c (slot, count) VALUES (%s, 1)"
+                " ON CONFLICT (slot) DO UPDATE SET count = c.count + 1",
+                [creator_id.int % RETRY_SLOTS],
+            )
 
 
 class Heartbeat(models.Model):

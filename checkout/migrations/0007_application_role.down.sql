@@ -1,0 +1,11 @@
+DO $$
+BEGIN
+  IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'checkout_app') THEN
+    ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON TABLES FROM checkout_app;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON SEQUENCES FROM checkout_app;
+    REVOKE ALL ON ALL TABLES IN SCHEMA public FROM checkout_app;
+    REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM checkout_app;
+    REVOKE ALL ON SCHEMA public FROM checkout_app;
+  END IF;
+END
+$$;

@@ -1,0 +1,391 @@
+"""What heals the way of a charge: ask about open attempts, dispatch what went silent, drain the
+dead letters, open the next round, and what a person decides.
+
+None of it rides the queue it rescues: the timetable runs these under a PostgreSQL lock of their own,
+and each works charge by charge, in transactions of its own, so that one broken charge stops no other.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from django.db import connection
+
+from checkout import ledger
+from checkout.clock import Ages, Clock, Moment
+from checkout.commit import committed
+from checkout.failpoints import failpoint
+from checkout.gateways import Answer, Expired, Gateway, NotFound, Pending
+from checkout.messages import DeadLetter
+from checkout.models import (
+    OWED,
+    Attempt,
+    Awaits,
+    Case,
+    CaseKind,
+    Charge,
+    ChargeState,
+    EntryKind,
+    Instrument,
+    Verdict,
+    WebhookDelivery,
+)
+from checkout.moves import (
+    UnknownCharge,
+    dispatch,
+    locked_attempt,
+    locked_charge,
+    open_case,
+    open_round,
+    record_charge_event,
+    seen,
+    void,
+)
+from checkout.outcomes import record_outcome
+
+logger = logging.getLogger(__name__)
+
+S = ChargeState
+WEBHOOK_TRIES: Final = 20
+
+
+class NotRequeueable(Exception):
+    """The charge is not one that a person may open a round for; the message says why."""
+
+
+class NotWritable(Exception):
+    """The charge is not one that may be written off; the message says why."""
+
+
+# --- Open attempts: ask the processor --------------------------------------------------------------
+
+
+def resolve(*, clock: Clock, gateways: Mapping[str, Gateway], ages: Ages, limit: int = 200) -> int:
+    """Ask about every attempt whose time to ask has come, whatever its charge's state says.
+
+    Returns how many were asked about. An attempt whose answer fails is asked again at its next time;
+    it never keeps the others from being asked.
+    """
+    asked = 0
+    due = Attempt.objects.to_ask_about(clock.now().real).values_list("id", flat=True)[:limit]
+    for attempt_id in list(due):
+        try:
+            resolve_attempt(attempt_id=attempt_id, clock=clock, gateways=gateways, ages=ages)
+            asked += 1
+        except Exception:
+            logger.exception("resolve failed", extra={"attempt_id": attempt_id})
+            _ask_later(attempt_id, now=clock.now(), ages=ages)
+    return asked
+
+
+def resolve_attempt(
+    *, attempt_id: UUID, clock: Clock, gateways: Mapping[str, Gateway], ages: Ages
+) -> None:
+    """Ask the processor by our own reference and write what it says; no transaction open meanwhile.
+
+    A worker may send the same key while we ask: `sends` read before the query tells, under the lock,
+    whether a "not found" is still worth anything (R22). Raises commit.DatabaseAway.
+    """
+    attempt = Attempt.objects.select_related("charge").get(pk=attempt_id)
+    sends = attempt.sends
+    answer = _ask(attempt, gateway=gateways[attempt.lane], now=clock.now(), ages=ages)
+    failpoint("resolve.answered")
+    committed(
+        lambda: _write_answer(attempt_id, answer, sends=sends, now=clock.now(), ages=ages),
+        deadline=ages.database_wait_before_call,
+        clock=clock,
+    )
+
+
+def _ask(attempt: Attempt, *, gateway: Gateway, now: Moment, ages: Ages) -> Answer:
+    """Query; what is pending beyond its expiry, or asked to be void, is ended at the processor."""
+    answer = gateway.query(attempt.pk, deadline=ages.gateway_deadline)
+    if not isinstance(answer, Pending):
+        return answer
+    expires_at = answer.expires_at or attempt.expires_at
+    if attempt.charge.void_requested or (expires_at and expires_at <= now.real):
+        ended = gateway.expire(attempt.pk, deadline=ages.gateway_deadline)
+        return Expired() if isinstance(ended, NotFound) else ended
+    return answer
+
+
+def _write_answer(attempt_id: UUID, answer: Answer, *, sends: int, now: Moment, ages: Ages) -> None:
+    _, attempt = locked_attempt(attempt_id)
+    attempt.change(queries=attempt.queries + 1)
+    if attempt.is_open:
+        record_outcome(
+            attempt_id=attempt_id, answer=answer, sends=sends, receive=None, now=now, ages=ages
+        )
+        return
+    # Final already. What was merely not found is asked again, daily, until a statement covers it.
+    again = attempt.verdict == Verdict.NOT_FOUND
+    later = now.real + timedelta(seconds=ages.resolve_steps[-1])
+    attempt.change(next_query_at=later if again else None)
+    record_outcome(
+        attempt_id=attempt_id, answer=answer, sends=sends, receive=None, now=now, ages=ages
+    )
+
+
+def _ask_later(attempt_id: UUID, *, now: Moment, ages: Ages) -> None:
+    later = now.real + timedelta(seconds=ages.resolve_steps[0])
+    Attempt.objects.filter(pk=attempt_id, next_query_at__isnull=False).update(next_query_at=later)
+
+
+def stop_asking(*, attempt_ids: Iterable[UUID], now: Moment) -> int:  # noqa: ARG001
+    """An accepted statement covers these attempts' day: what it does not list was not captured."""
+    covered = Attempt.objects.filter(pk__in=list(attempt_ids), verdict=Verdict.NOT_FOUND)
+    return covered.update(next_query_at=None)
+
+
+def apply_webhooks(
+    *, clock: Clock, gateways: Mapping[str, Gateway], ages: Ages, limit: int = 200
+) -> int:
+    """Confirm stored webhooks by query, each in its own transaction; a webhook is only a hint (R28).
+
+    One that names an attempt we do not know yet is tried again, later and later (F24). Returns how
+    many were applied. Applied twice, the second query finds the outcome already written.
+    """
+    now = clock.now().real
+    waiting = WebhookDelivery.objects.filter(applied_at__isnull=True, next_try_at__lte=now)
+    applied = 0
+    for delivery in waiting.order_by("next_try_at", "id")[:limit]:
+        reference = delivery.reference
+        if reference and Attempt.objects.filter(pk=reference).exists():
+            resolve_attempt(attempt_id=reference, clock=clock, gateways=gateways, ages=ages)
+            WebhookDelivery.objects.filter(pk=delivery.pk).update(applied_at=clock.now().real)
+            applied += 1
+        else:
+            _try_webhook_later(delivery, now=clock.now())
+    return applied
+
+
+def _try_webhook_later(delivery: WebhookDelivery, *, now: Moment) -> None:
+    tries = delivery.tries + 1
+    later = now.real + timedelta(seconds=min(2**tries, 86400))
+    given_up = tries >= WEBHOOK_TRIES
+    WebhookDelivery.objects.filter(pk=delivery.pk).update(
+        tries=tries,
+        next_try_at=None if given_up else later,
+        note="no attempt of ours has this reference" if given_up else "waits for its attempt",
+    )
+
+
+# --- Silence: dispatch again -----------------------------------------------------------------------
+
+_SILENT = """
+    SELECT c.id FROM checkout_charge c
+    WHERE c.state IN ('due', 'failed_then_retry')
+      AND c.last_seen_at <= %(now)s - make_interval(secs => %(after)s)
+      AND c.last_seen_at <= %(now)s - make_interval(
+            secs => least(%(most)s, %(after)s * 2 ^ least(c.sweeps, 20)))
+      AND NOT EXISTS (SELECT 1 FROM checkout_attempt a
+                      WHERE a.charge_id = c.id AND a.outcome = 'open')
+      AND NOT EXISTS (SELECT 1 FROM checkout_outboxmessage m
+                      WHERE m.subject = c.id AND m.door = 'sqs'
+                        AND (m.published_at IS NULL
+                             OR m.published_at > %(now)s - make_interval(secs => %(after)s)))
+    ORDER BY c.last_seen_at, c.id
+    LIMIT %(limit)s
+"""
+
+
+def sweep(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
+    """Dispatch what is owed, was published, and was not heard of for `sweep_after`: doubling each time.
+
+    A schedule never evaporates, even if the queue loses everything (F30). A message that was merely
+    slow becomes stale by this, and is acknowledged without a call. Returns how many were dispatched.
+    """
+    now = clock.now()
+    silent = _silent_charges(now=now, ages=ages, limit=limit)
+    for charge_id in silent:
+        committed(
+            partial(_sweep_one, charge_id, now=now, ages=ages),
+            deadline=ages.database_wait_before_call,
+            clock=clock,
+        )
+        failpoint("sweep.dispatched")
+    return len(silent)
+
+
+def _silent_charges(*, now: Moment, ages: Ages, limit: int) -> list[UUID]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _SILENT,
+            {
+                "now": now.real,
+                "after": ages.sweep_after,
+                "most": ages.sweep_most,
+                "limit": limit,
+            },
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _sweep_one(charge_id: UUID, *, now: Moment, ages: Ages) -> None:
+    charge = locked_charge(charge_id)
+    # A receive or an outcome came between the search and the lock: it is not silent any more.
+    heard = charge.last_seen_at > now.real - timedelta(seconds=ages.sweep_after)
+    if charge.state not in OWED or charge.open_attempt() or heard:
+        return
+    charge.change(sweeps=min(charge.sweeps + 1, 20))
+    dispatch(charge, now=now)
+    logger.warning("swept", extra={"charge_id": charge.pk, "sweeps": charge.sweeps})
+
+
+def open_next_rounds(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
+    """Open the next round of exhausted charges whose dunning date has come (business clock)."""
+    now = clock.now()
+    due = Charge.objects.filter(awaits=Awaits.DATE, next_round_at__lte=now.business)
+    ids = list(due.order_by("next_round_at", "id").values_list("id", flat=True)[:limit])
+    for charge_id in ids:
+        committed(
+            partial(_open_next_round, charge_id, now=now),
+            deadline=ages.database_wait_before_call,
+            clock=clock,
+        )
+    return len(ids)
+
+
+def _open_next_round(charge_id: UUID, *, now: Moment) -> None:
+    charge = locked_charge(charge_id)
+    date = charge.next_round_at
+    if charge.awaits == Awaits.DATE and date and date <= now.business:
+        open_round(charge, step=1, now=now)
+
+
+# --- Dead letters ----------------------------------------------------------------------------------
+
+
+def drain_dead_letters(
+    *,
+    letters: Iterable[DeadLetter],
+    delete: Callable[[DeadLetter], None],
+    clock: Clock,
+    ages: Ages,
+) -> int:
+    """Turn each dead letter into exactly one case, committed before the letter is deleted (R33).
+
+    A crash between the two finds the case already there, and only deletes. Returns how many.
+    """
+    drained = 0
+    for letter in letters:
+        committed(
+            partial(_explain, letter, now=clock.now(), ages=ages),
+            deadline=ages.database_wait_before_call,
+            clock=clock,
+        )
+        failpoint("drain.case_committed")
+        delete(letter)
+        drained += 1
+    return drained
+
+
+def _explain(letter: DeadLetter, *, now: Moment, ages: Ages) -> None:
+    known = Case.objects.filter(kind=CaseKind.DEAD_LETTER, subject=letter.message_id).exists()
+    if known:
+        return
+    charge, closed_because = _act_on(letter, now=now, ages=ages)
+    open_case(
+        CaseKind.DEAD_LETTER,
+        charge,
+        subject=letter.message_id,
+        amount=charge.amount if charge else None,
+        reason="received three times without an acknowledgement",
+        detail={"body": letter.body[:4000]},
+        closed_at=now.real if closed_because else None,
+        closed_because=closed_because,
+        now=now,
+    )
+
+
+def _act_on(letter: DeadLetter, *, now: Moment, ages: Ages) -> tuple[Charge | None, str]:
+    """What docs/states.md says of this letter; an empty reason leaves its case to a person."""
+    if letter.receive is None:
+        return None, ""
+    try:
+        charge = locked_charge(letter.receive.charge_id)
+    except UnknownCharge:
+        return None, ""
+    if letter.receive.round != charge.round:
+        return charge, "a newer round is under way"
+    attempt = charge.open_attempt()
+    if charge.state == S.ATTEMPTING and attempt:
+        charge.move(S.IN_DOUBT, **seen(now))
+        soon = now.real + timedelta(seconds=ages.resolve_steps[0])
+        attempt.change(next_query_at=soon, doubt="its worker died")
+        record_charge_event(charge, "charge.in_doubt", attempt, now=now)
+        return charge, "its attempt is open: in doubt, the resolver asks"
+    if charge.state not in OWED:
+        return charge, f"the charge is {charge.state}"
+    if attempt:
+        return charge, "its attempt is open: the resolver asks"
+    if letter.receive.dispatch != charge.dispatch:
+        return charge, "a newer dispatch is under way"
+    dispatch(charge, now=now)
+    return charge, f"dispatched again as {charge.round}:{charge.dispatch}"
+
+
+def keep_unreadable(*, subject: str, body: str, reason: str, now: Moment) -> Case:
+    """Keep a message that cannot be read, before anybody acknowledges it (F22)."""
+    return open_case(
+        CaseKind.UNREADABLE_MESSAGE,
+        None,
+        subject=subject,
+        reason=reason[:500],
+        detail={"body": body[:4000]},
+        now=now,
+    )
+
+
+# --- What a person decides -------------------------------------------------------------------------
+
+
+def requeue(*, charge_id: UUID, by: str, reason: str, now: Moment) -> Charge:
+    """Open another round of an exhausted charge; it takes no dunning step.
+
+    Runs in the caller's transaction. Raises NotRequeueable for another state (somebody was first) and
+    for a creator whose newest instrument is dead.
+    """
+    charge = locked_charge(charge_id)
+    if charge.state != S.EXHAUSTED:
+        raise NotRequeueable(f"charge {charge_id} is {charge.state}; only exhausted ones may")
+    instrument = Instrument.newest_of(charge.creator_id)
+    if instrument is None or instrument.dead_at:
+        raise NotRequeueable(
+            f"charge {charge_id}: its instrument is dead; the creator adds another"
+        )
+    open_round(charge, step=0, now=now)
+    logger.info("requeued", extra={"charge_id": charge.pk, "by": by, "reason": reason})
+    return charge
+
+
+def write_off(*, charge_id: UUID, by: str, reason: str, now: Moment) -> Charge:
+    """Give an exhausted charge up: its receivable goes to the write-off account; terminal."""
+    charge = locked_charge(charge_id)
+    if charge.state != S.EXHAUSTED or charge.open_attempt():
+        raise NotWritable(f"charge {charge_id} is {charge.state}; only exhausted ones may")
+    ledger.close_receivable(charge=charge, kind=EntryKind.WRITTEN_OFF, now=now)
+    charge.move(S.WRITTEN_OFF, awaits=Awaits.NOTHING, next_round_at=None, **seen(now))
+    record_charge_event(charge, "charge.written_off", now=now)
+    logger.info("written off", extra={"charge_id": charge.pk, "by": by, "reason": reason})
+    return charge
+
+
+def cancel_charge(*, charge_id: UUID, now: Moment) -> Charge:
+    """Void a charge that nothing is open for; ask that an open one become void.
+
+    While an attempt is open the processor may already have captured: `void_requested` lets the
+    outcome decide, not charged → voided, captured → succeeded and a refund case.
+    """
+    charge = locked_charge(charge_id)
+    attempt = charge.open_attempt()
+    if charge.state in {S.DUE, S.FAILED_THEN_RETRY, S.EXHAUSTED} and attempt is None:
+        void(charge, now=now)
+    elif charge.state in {S.ATTEMPTING, S.IN_DOUBT, S.PENDING} or attempt:
+        charge.change(void_requested=True)
+        if attempt and charge.state == S.PENDING:
+            attempt.change(next_query_at=now.real)
+    return charge
