@@ -1,0 +1,37 @@
+"""`manage.py load_routing_rules FILE`: add dated rules of which lane may charge which country."""
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from checkout import loading
+from checkout.management.table import load_table
+
+
+class Command(BaseCommand):
+    help = (
+        "Add routing rules from a CSV file with the columns\n"
+        "country,lane,valid_from,valid_to,reason,source,source_date. An empty lane refuses the\n"
+        "country; an empty valid_to has no end. Nothing is loaded when any row is refused.\n\n"
+        "Example:  python manage.py load_routing_rules demo/routing_rules.csv"
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.add_argument("file", type=Path)
+        parser.add_argument("--json", action="store_true", help="print the counts as JSON")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        load_table(
+            self,
+            what="routing rules",
+            path=options["file"],
+            required=loading.RULE_COLUMNS,
+            read=partial(loading.read_rule, lanes=settings.LANES),
+            load=lambda rows: loading.load_routing_rules(rows=rows),
+            as_json=options["json"],
+        )

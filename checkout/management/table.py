@@ -1,0 +1,50 @@
+"""What the three load commands share: read the file, load it in one transaction, say what was done."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from django.core.management.base import BaseCommand, CommandError
+
+from checkout import wiring
+from checkout.loading import Loaded, R, RowsRefused, read_all
+from checkout.management.csv_file import Row, UnreadableFile, explained, read_rows
+from checkout.management.progress import SlowProgress
+
+
+def load_table(
+    command: BaseCommand,
+    *,
+    what: str,
+    path: Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    read: Callable[[int, Mapping[str, str]], R],
+    load: Callable[[Sequence[R]], Loaded],
+    as_json: bool,
+) -> None:
+    """Load the file or raise CommandError with every fault; the progress bar counts rows read."""
+    try:
+        rows = read_rows(path=path, required=required, optional=optional)
+        with SlowProgress(what=f"{what} read", total=len(rows), clock=wiring.clock()) as progress:
+            typed = read_all(rows=_counted(rows, progress), read=read)
+        loaded = load(typed)
+    except UnreadableFile as error:
+        raise CommandError(f"{error}\nNothing was loaded.") from error
+    except RowsRefused as error:
+        raise CommandError(explained(error.faults)) from error
+    if as_json:
+        counts = {"added": loaded.added, "already_there": loaded.already_there}
+        command.stdout.write(json.dumps(counts))
+    else:
+        command.stdout.write(
+            f"{what}: {loaded.added} added, {loaded.already_there} already there ({path})"
+        )
+
+
+def _counted(
+    rows: Sequence[Row], progress: SlowProgress
+) -> Iterator[tuple[int, Mapping[str, str]]]:
+    for row in rows:
+        progress.advance()
+        yield row.line, row.values
