@@ -75,7 +75,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
-WHITENOISE_USE_FINDERS = LOCAL
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = LOCAL
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
 # --- Security ----------------------------------------------------------------------------------
@@ -175,6 +175,9 @@ if FAILPOINTS and PRODUCTION:
     raise SystemExit("FAILPOINTS kills processes on purpose; it is refused in production")
 
 # --- API -----------------------------------------------------------------------------------------
+# The threads of one web process, as the server is told too: half of them may wait for a database
+# that is away, a quarter for the next state of a checkout.
+WEB_THREADS = env_int("WEB_THREADS", 4)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["checkout.http.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

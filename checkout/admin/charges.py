@@ -1,0 +1,246 @@
+"""Charges and their attempts, to read; and what a person may do about an exhausted charge."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from checkout import rescue
+from checkout.desk import (
+    Question,
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    as_uuid,
+    badge,
+    by_id,
+    decide,
+    fixed_filter,
+    in_commit,
+    money,
+)
+from checkout.models import (
+    Attempt,
+    AttemptOutcome,
+    Awaits,
+    Charge,
+    ChargeState,
+    Creator,
+    Subscription,
+)
+from checkout.moves import UnknownCharge
+from checkout.targets import creators_named
+
+# The lanes are the settings': asking the table for them would be a DISTINCT over it.
+LaneFilter = fixed_filter(
+    "lane", "lane", {lane: (lane, Q(lane=lane)) for lane in sorted(settings.LANES)}
+)
+# Saying `exhausted` too keeps it on the state's index.
+AwaitsFilter = fixed_filter(
+    "awaits",
+    "what it awaits",
+    {
+        value: (label.lower(), Q(state=ChargeState.EXHAUSTED, awaits=value))
+        for value, label in Awaits.choices
+        if value
+    },
+)
+# The one outcome people look for in a list is none yet; it has a partial index.
+OutcomeFilter = fixed_filter(
+    "outcome", "outcome", {"open": ("not yet known", Q(outcome=AttemptOutcome.OPEN))}
+)
+
+
+def charges_named(term: str) -> Q:
+    """The charges that somebody searched for: any of four ids, or a creator's external id."""
+    wanted = as_uuid(term)
+    if wanted is None:
+        return Q(creator_id__in=creators_named(term))
+    attempt = Attempt.objects.filter(pk=wanted).values_list("charge_id", flat=True).first()
+    if attempt is not None:
+        return Q(pk=attempt)
+    return by_id(term, (Creator, "creator_id"), (Subscription, "subscription_id"))
+
+
+class AttemptInline(ReadOnlyInline):
+    model = Attempt
+    ordering = ("round", "number")
+    verbose_name_plural = "attempts"
+    fields = (
+        "which",
+        "lane",
+        "shown_outcome",
+        "why",
+        "captured",
+        "sends",
+        "queries",
+        "started_at",
+        "ended_at",
+        "processor_reference",
+    )
+    readonly_fields = ("which", "shown_outcome", "why", "captured")
+
+    @admin.display(description="round.number")
+    def which(self, attempt: Attempt) -> str:
+        return str(attempt)
+
+    @admin.display(description="outcome")
+    def shown_outcome(self, attempt: Attempt) -> SafeString:
+        return badge(attempt.outcome)
+
+    @admin.display(description="why")
+    def why(self, attempt: Attempt) -> str:
+        return why_so(attempt)
+
+    @admin.display(description="captured USD")
+    def captured(self, attempt: Attempt) -> str:
+        return money(attempt.captured_amount)
+
+
+def why_so(attempt: Attempt) -> str:
+    """The decline, the verdict or the doubt of an attempt, in a few words."""
+    if attempt.decline_class:
+        return f"{attempt.decline_class}: {attempt.decline_code}"
+    return attempt.get_verdict_display() or attempt.doubt or "—"
+
+
+@admin.register(Charge)
+class ChargeAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "id", "creator", "plan", "period", "usd", "lane", "shown_state")
+    list_display_links = ("id",)
+    list_filter = ("state", LaneFilter, AwaitsFilter)
+    list_select_related = ("creator", "terms")
+    ordering = ("-created_at", "-id")
+    search_fields = ("id",)
+    search_help_text = (
+        "The id of a charge, an attempt, a subscription or a creator, or a creator's external id"
+    )
+    inlines = (AttemptInline,)
+    actions = ("requeue", "write_off")
+    fieldsets = (
+        (None, {"fields": ("id", "shown_state", "creator", "subscription", "plan", "period")}),
+        ("Money (USD)", {"fields": ("usd", "expected", "currency", "lane")}),
+        (
+            "The way so far",
+            {
+                "fields": (
+                    ("round", "step", "dispatch"),
+                    "awaits",
+                    "next_round_at",
+                    "retry_at",
+                    "void_requested",
+                    ("billed_at", "created_at", "last_seen_at"),
+                    "sweeps",
+                )
+            },
+        ),
+    )
+    readonly_fields = ("shown_state", "plan", "period", "usd", "expected")
+
+    def named(self, term: str) -> Q:
+        return charges_named(term)
+
+    @admin.display(description="state")
+    def shown_state(self, charge: Charge) -> SafeString:
+        return badge(charge.state)
+
+    @admin.display(description="plan")
+    def plan(self, charge: Charge) -> str:
+        return charge.terms.plan_id
+
+    @admin.display(description="period")
+    def period(self, charge: Charge) -> str:
+        return f"{charge.period_start} to {charge.period_end}"
+
+    @admin.display(description="USD")
+    def usd(self, charge: Charge) -> SafeString:
+        return format_html('<span class="money">{}</span>', money(charge.amount))
+
+    @admin.display(description="expected by terms and calendar")
+    def expected(self, charge: Charge) -> str:
+        return money(charge.expected_amount)
+
+    @admin.action(description="Open another round of exhausted charges…", permissions=["decide"])
+    def requeue(self, request: HttpRequest, chosen: QuerySet[Charge]) -> HttpResponse | None:
+        return decide(
+            self,
+            request,
+            chosen,
+            Question(
+                action="requeue",
+                title="Open another round",
+                consequence="Each exhausted charge is dispatched again, with up to three attempts on "
+                "its creator's newest card. It takes no dunning step. Others are left as they are.",
+                verb="Open the round",
+            ),
+            act=lambda charge, answers, by: in_commit(
+                lambda now: rescue.requeue(
+                    charge_id=charge.pk, by=by, reason=answers["reason"], now=now
+                )
+            ),
+            refusals=(rescue.NotRequeueable, UnknownCharge),
+            amount=lambda charge: charge.amount,
+        )
+
+    @admin.action(description="Write exhausted charges off…", permissions=["decide"])
+    def write_off(self, request: HttpRequest, chosen: QuerySet[Charge]) -> HttpResponse | None:
+        return decide(
+            self,
+            request,
+            chosen,
+            Question(
+                action="write_off",
+                title="Write off",
+                consequence="Each exhausted charge is given up for good: what is still receivable is "
+                "posted to the write-off account. This cannot be undone. Others are left as they are.",
+                verb="Write off",
+            ),
+            act=lambda charge, answers, by: in_commit(
+                lambda now: rescue.write_off(
+                    charge_id=charge.pk, by=by, reason=answers["reason"], now=now
+                )
+            ),
+            refusals=(rescue.NotWritable, UnknownCharge),
+            amount=lambda charge: charge.amount,
+        )
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnlyAdmin):
+    list_display = (
+        "started_at",
+        "id",
+        "charge",
+        "which",
+        "lane",
+        "shown_outcome",
+        "why",
+        "captured",
+    )
+    list_display_links = ("id",)
+    list_filter = (OutcomeFilter,)
+    list_select_related = ("charge",)
+    ordering = ("-started_at", "-id")
+    search_fields = ("id",)
+    search_help_text = "The id of an attempt (the merchant reference) or of a charge"
+    exclude = ("next_query_at", "lane_failed_at")
+
+    def named(self, term: str) -> Q:
+        return by_id(term, (Charge, "charge_id"))
+
+    @admin.display(description="round.number")
+    def which(self, attempt: Attempt) -> str:
+        return str(attempt)
+
+    @admin.display(description="outcome")
+    def shown_outcome(self, attempt: Attempt) -> SafeString:
+        return badge(attempt.outcome)
+
+    @admin.display(description="why")
+    def why(self, attempt: Attempt) -> str:
+        return why_so(attempt)
+
+    @admin.display(description="captured USD")
+    def captured(self, attempt: Attempt) -> SafeString:
+        return format_html('<span class="money">{}</span>', money(attempt.captured_amount))

@@ -1,0 +1,171 @@
+"""What was written down: messages, cases, the books, webhooks, keys, signs of life."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from checkout.desk import (
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    as_uuid,
+    badge,
+    by_id,
+    fixed_filter,
+    instant,
+    money,
+)
+from checkout.models import (
+    Account,
+    ApiKey,
+    Attempt,
+    Case,
+    Charge,
+    Creator,
+    Door,
+    Heartbeat,
+    LedgerEntry,
+    LedgerPosting,
+    OutboxMessage,
+    WebhookDelivery,
+)
+from checkout.targets import creators_named
+
+OpenFilter = fixed_filter(
+    "open",
+    "open or closed",
+    {"yes": ("open", Q(closed_at__isnull=True)), "no": ("closed", Q(closed_at__isnull=False))},
+)
+# In the words of the relay's own index.
+UnpublishedFilter = fixed_filter(
+    "published",
+    "published",
+    {"no": ("not yet", Q(published_at__isnull=True, parked_at__isnull=True))},
+)
+UnappliedFilter = fixed_filter(
+    "applied", "applied", {"no": ("not yet", Q(applied_at__isnull=True))}
+)
+
+
+@admin.register(OutboxMessage)
+class OutboxMessageAdmin(ReadOnlyAdmin):
+    list_display = ("id", "created_at", "door", "type", "subject", "event_seq", "whereabouts")
+    list_filter = ("door", UnpublishedFilter)
+    ordering = ("-created_at", "-id")
+    search_fields = ("id",)
+    search_help_text = "The event id, the subject's id (a charge) or the creator's id"
+
+    def named(self, term: str) -> Q:
+        wanted = as_uuid(term)
+        if wanted and OutboxMessage.objects.filter(event_id=wanted).exists():
+            return Q(event_id=wanted)
+        if wanted and Creator.objects.filter(pk=wanted).exists():
+            # The creator's sequence, and so its index, is on the Kafka door alone.
+            return Q(key=wanted, door=Door.KAFKA)
+        return by_id(term, otherwise="subject")
+
+    @admin.display(description="where it is")
+    def whereabouts(self, message: OutboxMessage) -> str:
+        if message.parked_at:
+            return f"parked: {message.last_error}"
+        if message.published_at is None:
+            return "waits" + (f", {message.tries} tries" if message.tries else "")
+        if message.kafka_offset is None:
+            return f"sent {instant(message.published_at)}"
+        seen = ", read back" if message.seen_at else ""
+        return f"partition {message.kafka_partition} at {message.kafka_offset}{seen}"
+
+
+@admin.register(Case)
+class CaseAdmin(ReadOnlyAdmin):
+    list_display = ("opened_at", "kind", "subject", "charge", "usd", "reason", "shown_state")
+    list_display_links = ("subject",)
+    list_filter = ("kind", OpenFilter)
+    list_select_related = ("charge",)
+    ordering = ("-opened_at", "-id")
+    search_fields = ("subject",)
+    search_help_text = "The id of a charge or a creator"
+
+    def named(self, term: str) -> Q:
+        if as_uuid(term) is None:
+            return Q(creator_id__in=creators_named(term))
+        return by_id(term, (Charge, "charge_id"), otherwise="creator_id")
+
+    @admin.display(description="USD")
+    def usd(self, case: Case) -> SafeString:
+        return format_html('<span class="money">{}</span>', money(case.amount))
+
+    @admin.display(description="state")
+    def shown_state(self, case: Case) -> SafeString:
+        return badge("closed") if case.closed_at else badge("open")
+
+
+class PostingInline(ReadOnlyInline):
+    model = LedgerPosting
+    ordering = ("id",)
+    fields = ("account", "lane", "amount")
+    show_change_link = False
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnlyAdmin):
+    list_display = ("posted_at", "id", "kind", "charge", "postings_in_words")
+    list_display_links = ("id",)
+    list_select_related = ("charge",)
+    ordering = ("-posted_at", "-id")
+    search_fields = ("id",)
+    search_help_text = "The id of an entry, a charge or an attempt"
+    inlines = (PostingInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).prefetch_related("postings")
+
+    def named(self, term: str) -> Q:
+        return by_id(term, (Charge, "charge_id"), (Attempt, "attempt_id"))
+
+    @admin.display(description="postings (debit +, credit −)")
+    def postings_in_words(self, entry: LedgerEntry) -> str:
+        return " · ".join(
+            f"{posting.account} {posting.amount:+,.2f}" for posting in entry.postings.all()
+        )
+
+
+@admin.register(Account)
+class AccountAdmin(ReadOnlyAdmin):
+    list_display = ("name", "id", "created_at")
+    ordering = ("name",)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ReadOnlyAdmin):
+    list_display = ("prefix", "account", "label", "created_at", "revoked_at")
+    list_select_related = ("account",)
+    ordering = ("prefix",)
+    # Not even the hash of the secret is shown.
+    fields = ("prefix", "account", "label", "created_at", "revoked_at")
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnlyAdmin):
+    list_display = (
+        "received_at",
+        "processor",
+        "event_id",
+        "kind",
+        "reference",
+        "applied_at",
+        "tries",
+    )
+    list_display_links = ("event_id",)
+    list_filter = (UnappliedFilter,)
+    ordering = ("-id",)
+    exclude = ("body",)
+
+
+@admin.register(Heartbeat)
+class HeartbeatAdmin(ReadOnlyAdmin):
+    list_display = ("name", "beat_at", "detail")
+    ordering = ("name",)

@@ -1,0 +1,258 @@
+"""What every desk of the admin shares: read-only lists, counts within bounds, decisions with a reason.
+
+It stands below both apps' `admin.py`, which may not import each other's. One base class instead of
+fifteen copies of the same six methods: Django's admin is configured by inheritance.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.paginator import Paginator
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from checkout import wiring
+from checkout.clock import Moment
+from checkout.commit import committed
+
+M = TypeVar("M", bound=Model)
+T = TypeVar("T")
+
+MOST_COUNTED: Final = 2_000
+MOST_DECIDED: Final = 200
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts no more rows than anybody pages through, along the list's own index (R47).
+
+    Beyond MOST_COUNTED the list says "more than", and the way on is a filter or a search.
+    """
+
+    @cached_property
+    def counted(self) -> int:
+        """The rows up to one more than MOST_COUNTED: a count over a LIMIT, not over the table."""
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows[: MOST_COUNTED + 1].count()
+
+    @cached_property
+    def count(self) -> int:
+        return min(self.counted, MOST_COUNTED)
+
+    @property
+    def is_more(self) -> bool:
+        return self.counted > MOST_COUNTED
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A list and a page to read. What changes money goes through actions, which call use cases."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    # "Show counts" beside the filters would count the table once for each choice.
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    list_max_show_all = 200
+    # A click on a column would order by what has no index.
+    sortable_by = ()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        return (queryset.filter(self.named(search_term)) if search_term else queryset), False
+
+    def named(self, term: str) -> Q:
+        """What somebody searched for, as one equality on one index; a list that searches says it."""
+        return Q(pk=term)
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        """Who may use the actions: Django's own change permission of the model, given to staff."""
+        return bool(request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}"))
+
+
+class ReadOnlyInline(admin.TabularInline):  # type: ignore[type-arg]
+    """Rows that belong to the page's row, to read."""
+
+    extra = 0
+    can_delete = False
+    show_change_link = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+def fixed_filter(
+    parameter: str, called: str, choices: Mapping[str, tuple[str, Q]]
+) -> type[admin.SimpleListFilter]:
+    """A filter whose choices are known beforehand: value → (label, condition)."""
+
+    class FixedFilter(admin.SimpleListFilter):
+        title = called
+        parameter_name = parameter
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            return [(value, label) for value, (label, _) in choices.items()]
+
+        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+            chosen = choices.get(self.value() or "")
+            return queryset.filter(chosen[1]) if chosen else queryset
+
+    return FixedFilter
+
+
+def in_commit(work: Callable[[Moment], T]) -> T:
+    """Call a use case in a transaction of its own, tried again while the database comes back."""
+    clock = wiring.clock()
+    return committed(
+        lambda: work(clock.now()), deadline=wiring.ages().request_deadline, clock=clock
+    )
+
+
+def as_uuid(term: str) -> UUID | None:
+    """The UUID somebody searched for, or None when it is something else."""
+    try:
+        return UUID(term.strip())
+    except ValueError:
+        return None
+
+
+def by_id(term: str, *places: tuple[type[Model], str], otherwise: str = "pk") -> Q:
+    """Find out of which table an id is, by primary keys, and look it up in that one column.
+
+    An OR over several columns would let the planner walk the whole table in the list's order.
+    """
+    wanted = as_uuid(term)
+    if wanted is None:
+        return Q(pk__in=[])
+    for model, column in places:
+        if model._default_manager.filter(pk=wanted).exists():
+            return Q(**{column: wanted})
+    return Q(**{otherwise: wanted})
+
+
+def money(amount: Decimal | None) -> str:
+    """An amount in USD as every page shows it: 1,234.50, or a dash when there is none."""
+    return "—" if amount is None else f"{amount:,.2f}"
+
+
+def badge(value: str, label: str = "") -> SafeString:
+    """A state as a word with a colour; the colour is in the style sheet, the word alone suffices."""
+    return format_html(
+        '<span class="badge badge-{}">{}</span>', value, label or value.replace("_", " ")
+    )
+
+
+def instant(moment: datetime | None) -> str:
+    """A time in UTC to the second, or a dash."""
+    return "—" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+class ReasonForm(forms.Form):
+    """Why somebody decides; it is stored with the decision."""
+
+    reason = forms.CharField(
+        min_length=5,
+        max_length=300,
+        strip=True,
+        widget=forms.Textarea(attrs={"rows": 3, "cols": 80, "autofocus": True}),
+        help_text="5 to 300 characters. It is kept with the decision and your name.",
+    )
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a person is asked before an action: its name, what will happen, and the button's word."""
+
+    action: str
+    title: str
+    consequence: str
+    verb: str
+
+
+def decide(
+    desk: ReadOnlyAdmin,
+    request: HttpRequest,
+    chosen: QuerySet[M],
+    question: Question,
+    *,
+    act: Callable[[M, Mapping[str, Any], str], object],
+    refusals: tuple[type[Exception], ...],
+    amount: Callable[[M], Decimal | None] | None = None,
+    form_class: type[ReasonForm] = ReasonForm,
+) -> HttpResponse | None:
+    """Ask for a reason on a page of its own, then act on each row and leave a trace.
+
+    1. Refuse more rows than a person can look at.
+    2. Without a valid reason: show what is chosen, how many, how much USD, and ask.
+    3. Call `act(row, answers, by)` for each; a refusal of the use case is shown, not raised. Sent
+       twice, the second finds nothing to do and is refused row by row.
+    4. Write Django's LogEntry for each row that was acted on.
+    """
+    rows = list(chosen[: MOST_DECIDED + 1])
+    if len(rows) > MOST_DECIDED:
+        desk.message_user(
+            request, f"Choose at most {MOST_DECIDED} rows at once.", level=messages.ERROR
+        )
+        return None
+    form = form_class(request.POST if "decided" in request.POST else None)
+    if not form.is_valid():
+        return _ask(desk, request, rows, question, form, amount)
+    done = 0
+    for row in rows:
+        try:
+            act(row, form.cleaned_data, request.user.get_username())
+        except refusals as refusal:
+            desk.message_user(request, f"{row}: {refusal}", level=messages.WARNING)
+            continue
+        desk.log_change(request, row, f"{question.title}: {form.cleaned_data['reason']}")
+        done += 1
+    desk.message_user(
+        request,
+        f"{question.title}: done for {done} of {len(rows)}.",
+        level=messages.SUCCESS if done == len(rows) else messages.WARNING,
+    )
+    return None
+
+
+def _ask(
+    desk: ReadOnlyAdmin,
+    request: HttpRequest,
+    rows: Sequence[M],
+    question: Question,
+    form: ReasonForm,
+    amount: Callable[[M], Decimal | None] | None,
+) -> HttpResponse:
+    amounts = [(row, amount(row) if amount else None) for row in rows]
+    context: dict[str, Any] = desk.admin_site.each_context(request) | {
+        "title": question.title,
+        "question": question,
+        "rows": [(row, money(value)) for row, value in amounts],
+        "has_amounts": amount is not None,
+        "total": money(sum((value or Decimal() for _, value in amounts), Decimal())),
+        "form": form,
+        "opts": desk.opts,
+        "checkbox_name": ACTION_CHECKBOX_NAME,
+    }
+    return TemplateResponse(request, "admin/decide.html", context)
