@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from devstack.process import kill_remains, remains, started, wait_until_gone
+from devstack.process import kill_remains, remains, wait_until_gone
 
-ORPHAN_SECONDS = 5
+ORPHAN_SECONDS = 3
 
 
 class AlreadyRunning(Exception):
@@ -85,9 +85,9 @@ def end_orphan(orphan: Orphan) -> bool:
     left = remains(pid=orphan.pid, since=orphan.started)
     if not left:
         return False
-    if started(pid=orphan.pid):
+    if any(process.pid == orphan.pid for process in left):
         with suppress(ProcessLookupError):
             os.kill(orphan.pid, orphan.stop_signal)
-    if not wait_until_gone(left, seconds=ORPHAN_SECONDS):
-        kill_remains(pid=orphan.pid, since=orphan.started)
+        wait_until_gone(left, seconds=ORPHAN_SECONDS)
+    kill_remains(pid=orphan.pid, since=orphan.started)
     return True

@@ -1,14 +1,14 @@
 """A small stack for the tests of the supervisor: `python devstack_script.py HOME [OPTIONS AS JSON]`.
 
-A child with a grandchild, a web server on a port, a set-up step that runs again after it, and one that ends
-everything, if asked. Run as a script in a process of its own, since the supervisor takes over the signals.
+A child with a grandchild and a set-up step that runs again after it; if asked, a web server on a port, a step
+whose end is the end of all, a child that does not start, one that does not stop; or the three real servers. Run as a script in a process of its own, since the supervisor takes over the signals.
 """
 
 import json
 import sys
 from pathlib import Path
 
-from devstack import ports
+from devstack import ports, stack
 from devstack.process import Process
 from devstack.state import AlreadyRunning
 from devstack.supervisor import PortTaken, Service, Supervisor
@@ -16,6 +16,9 @@ from devstack.supervisor import PortTaken, Service, Supervisor
 
 def main(home: Path, options: dict[str, object]) -> int:
     """Run the stack until it is told to stop."""
+    if options.get("servers"):
+        opened = stack.open_stack(home=home, ports=stack.free_ports())
+        return Supervisor(stack.servers(opened), home=home).run()
     home.mkdir(exist_ok=True)
     port = int(str(options.get("port", 0)))
     services = [

@@ -131,10 +131,10 @@ def python_for(copies: Path, *, before: Sequence[str], environment: dict[str, st
 
 
 def kill_what_runs_in(home: Path) -> None:
-    """End what a failed test left: every process that names its folder, which is this test's alone."""
+    """End what a test left: every process that lives in its folder or names it; the folder is the test's alone."""
     for process in psutil.process_iter():
         try:
-            if any(str(home) in word for word in process.cmdline()):
+            if any(str(home) in word for word in [process.cwd(), *process.cmdline()]):
                 process.kill()
         except psutil.Error:
             continue
