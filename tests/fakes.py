@@ -1,0 +1,130 @@
+"""Fakes at our own ports: a clock that is moved by hand, a processor with its own journal."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from checkout.clock import Clock, Moment
+from checkout.gateways import (
+    Answer,
+    Approved,
+    ChargeRequest,
+    Expired,
+    NotFound,
+    Outcome,
+    Pending,
+    WebhookHint,
+)
+
+START = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class FakeClock(Clock):
+    """A clock that stands still until a test moves it; sleeping moves it too."""
+
+    hands: dict[str, timedelta] = field(
+        default_factory=lambda: {"real": timedelta(), "business": timedelta()}
+    )
+
+    def real_now(self) -> datetime:
+        return START + self.hands["real"]
+
+    def business_offset(self) -> timedelta:
+        return self.hands["business"]
+
+    def monotonic(self) -> float:
+        return self.hands["real"].total_seconds()
+
+    def sleep(self, seconds: float) -> None:
+        self.forward(seconds=seconds)
+
+    def forward(self, *, seconds: float = 0, days: float = 0) -> Moment:
+        """Real time passes, and business time with it."""
+        self.hands["real"] += timedelta(seconds=seconds, days=days)
+        return self.now()
+
+    def move_business(self, *, days: float) -> Moment:
+        """Move the business clock alone, as CLOCK_FILE does."""
+        self.hands["business"] += timedelta(days=days)
+        return self.now()
+
+
+@dataclass
+class FakeGateway:
+    """A processor in memory: it answers what a test asked for and keeps its own journal.
+
+    `answers` are used up one a send of a new reference; then it approves. A function in the list is
+    called with the request, and may raise or do something in between. `journal` is the truth.
+    """
+
+    processor: str = "sandbox"
+    idempotent_for: timedelta = timedelta(hours=24)
+    minimum_age: timedelta = timedelta(minutes=10)
+    not_found_repeats: int = 3
+    answers: list[Outcome | Callable[[ChargeRequest], Outcome]] = field(default_factory=list)
+    journal: dict[UUID, Outcome] = field(default_factory=dict)
+    sent: list[ChargeRequest] = field(default_factory=list)
+    asked: list[UUID] = field(default_factory=list)
+    expired: list[UUID] = field(default_factory=list)
+    query_answers: list[Answer | Callable[[UUID], Answer]] = field(default_factory=list)
+
+    def charge(self, request: ChargeRequest, *, deadline: float) -> Outcome:
+        self.sent.append(request)
+        known = self.journal.get(request.reference)
+        if known is not None:
+            return known
+        answer = self.answers.pop(0) if self.answers else approve
+        outcome = answer(request) if callable(answer) else answer
+        self.remember(request.reference, outcome)
+        return outcome
+
+    def remember(self, reference: UUID, outcome: Outcome) -> None:
+        """Write in the journal what the processor decided; doubts and what was not sent are not."""
+        if isinstance(outcome, Approved | Pending) or type(outcome).__name__ == "Declined":
+            self.journal[reference] = outcome
+
+    def query(self, reference: UUID, *, deadline: float) -> Answer:
+        self.asked.append(reference)
+        if self.query_answers:
+            answer = self.query_answers.pop(0)
+            return answer(reference) if callable(answer) else answer
+        known = self.journal.get(reference)
+        return NotFound() if known is None else known  # type: ignore[return-value]
+
+    def expire(self, reference: UUID, *, deadline: float) -> Answer:
+        self.expired.append(reference)
+        known = self.journal.get(reference)
+        if isinstance(known, Pending):
+            del self.journal[reference]
+            return Expired()
+        return Expired() if known is None else known  # type: ignore[return-value]
+
+    def parse_webhook(
+        self, body: bytes, headers: Mapping[str, str], *, now: datetime
+    ) -> WebhookHint:
+        raise NotImplementedError("webhooks are tested with the sandbox gateway")
+
+    @property
+    def captured(self) -> Decimal:
+        """What was captured in all, in USD."""
+        return sum(
+            (o.amount for o in self.journal.values() if isinstance(o, Approved)), Decimal("0.00")
+        )
+
+
+def approve(request: ChargeRequest) -> Approved:
+    """The whole amount, captured."""
+    return Approved(request.amount, request.currency, f"ref-{request.reference}")
+
+
+def charged_but_silent(gateway: FakeGateway, answer: Outcome) -> Callable[[ChargeRequest], Outcome]:
+    """The processor captures and journals, and the caller only hears `answer` (F9)."""
+
+    def act(request: ChargeRequest) -> Outcome:
+        gateway.journal[request.reference] = approve(request)
+        return answer
+
+    return act
