@@ -70,8 +70,21 @@ class ProcessorProcess:
             return False
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would."""
+        """SIGKILL, as a power cut would; returns once the port is refused.
+
+        The worker, which is killed with its parent, still accepts for some milliseconds.
+        """
         self._end(signal.SIGKILL)
+        wait_for(self._is_refused, 10, "the killed processor's port to be free")
+
+    def _is_refused(self) -> bool:
+        try:
+            self._client.get("/livez")
+        except httpx.ConnectError:
+            return True
+        except httpx.HTTPError:
+            return False
+        return False
 
     def stop(self) -> None:
         """SIGTERM, and wait; nothing if it does not run."""

@@ -82,7 +82,7 @@ class NotSent:
 
 @dataclass(frozen=True)
 class NotFound:
-    """The processor knows no capture by this reference; from `expire`: and never will take one."""
+    """The processor knows nothing by this reference, yet: R22 says when that may be believed."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Gateway(Protocol):
         ...
 
     def expire(self, reference: UUID, *, deadline: float) -> Answer:
-        """End a pending charge; `NotFound` confirms that it cannot be captured any more."""
+        """End a pending charge; `Expired` confirms that it cannot be captured any more."""
         ...
 
     def parse_webhook(

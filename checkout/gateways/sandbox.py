@@ -34,6 +34,7 @@ from checkout.gateways import (
     ChargeRequest,
     DeclineClass,
     Declined,
+    Expired,
     InDoubt,
     NotFound,
     NotSent,
@@ -122,34 +123,38 @@ class SandboxGateway:
             case HTTPStatus.OK | HTTPStatus.CREATED:
                 answer = _answer(reply, request.reference)
                 # "Expired" to a charge is no outcome of it: a query says what that means.
-                return InDoubt("expired") if isinstance(answer, NotFound) else answer
+                return InDoubt("expired") if isinstance(answer, Expired) else answer
             case HTTPStatus.TOO_MANY_REQUESTS:
                 return NotSent("429: too many requests")
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
                 return NotSent(f"{reply.status}: the lane is refused", lane_refused=True)
             case _:
-                return InDoubt(_reason(reply))
+                return _doubt(reply)
 
     def query(self, reference: UUID, *, deadline: float) -> Answer:
-        """What became of `reference`; NotFound only if the processor itself says so."""
+        """What became of `reference`; NotFound and Expired only if the processor itself says so."""
         reply = self._call("GET", f"/v1/charges/{reference}", deadline=deadline)
         if isinstance(reply, InDoubt | NotSent):
             return InDoubt(f"not answered: {reply.reason}")
         if reply.status == HTTPStatus.OK:
             return _answer(reply, reference)
         # A 404 of something in between (a wrong path, a proxy) says nothing about the charge.
-        if reply.status == HTTPStatus.NOT_FOUND and _error(reply) in ("not_found", "expired"):
-            return NotFound()
-        return InDoubt(_reason(reply))
+        if reply.status == HTTPStatus.NOT_FOUND:
+            match _error(reply):
+                case "not_found":
+                    return NotFound()
+                case "expired":
+                    return Expired()
+        return _doubt(reply)
 
     def expire(self, reference: UUID, *, deadline: float) -> Answer:
-        """End a pending charge; NotFound once the processor confirms that it is expired."""
+        """End a pending charge; Expired once the processor confirms it, else how it stands."""
         reply = self._call("POST", f"/v1/charges/{reference}/expire", deadline=deadline)
         if isinstance(reply, InDoubt | NotSent):
             return InDoubt(f"not answered: {reply.reason}")
         if reply.status == HTTPStatus.OK:
             return _answer(reply, reference)
-        return InDoubt(_reason(reply))
+        return _doubt(reply)
 
     def parse_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime
@@ -306,7 +311,7 @@ class _Call:
                 self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
-def _answer(reply: _Reply, reference: UUID) -> Approved | Declined | Pending | InDoubt | NotFound:
+def _answer(reply: _Reply, reference: UUID) -> Approved | Declined | Pending | InDoubt | Expired:
     """What a 200 or 201 says; in doubt where one field of it is not as it must be."""
     try:
         fields = _fields(reply.body)
@@ -320,7 +325,7 @@ def _answer(reply: _Reply, reference: UUID) -> Approved | Declined | Pending | I
             case "pending":
                 return Pending(_moment(fields.get("expires_at")))
             case "expired":
-                return NotFound()
+                return Expired()
             case other:
                 raise Unreadable(f"status {other!r}")
     except Unreadable as error:
@@ -393,5 +398,7 @@ def _error(reply: _Reply) -> str:
         return ""
 
 
-def _reason(reply: _Reply) -> str:
-    return f"{reply.status} {_error(reply)}".strip()
+def _doubt(reply: _Reply) -> InDoubt:
+    """A status that settles nothing; a 5xx counts against the lane as well."""
+    reason = f"{reply.status} {_error(reply)}".strip()
+    return InDoubt(reason, lane_failed=reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -20,6 +20,7 @@ from checkout.gateways import (
     ChargeRequest,
     DeclineClass,
     Declined,
+    Expired,
     InDoubt,
     NotFound,
     NotSent,
@@ -276,7 +277,7 @@ def test_a_pending_charge_resolves_after_a_kill_too(processor: ProcessorProcess)
     approved, expired = request("a", "tok_pending_2s"), request("b", "tok_pending_2s")
     lane.charge(approved, deadline=10)
     lane.charge(expired, deadline=10)
-    assert lane.expire(expired.reference, deadline=10) == NotFound()
+    assert lane.expire(expired.reference, deadline=10) == Expired()
     processor.kill()
     processor.start()
 
@@ -284,7 +285,7 @@ def test_a_pending_charge_resolves_after_a_kill_too(processor: ProcessorProcess)
         lambda: isinstance(lane.query(approved.reference, deadline=10), Approved), 20, "its end"
     )
 
-    assert lane.query(expired.reference, deadline=10) == NotFound()
+    assert lane.query(expired.reference, deadline=10) == Expired()
     assert lane.expire(approved.reference, deadline=10) == lane.query(
         approved.reference, deadline=10
     )
@@ -296,7 +297,7 @@ def test_an_outage_is_doubt_and_ends(processor: ProcessorProcess) -> None:
     """F31"""
     lane = processor.gateway()
     processor.control(outage=True)
-    assert lane.charge(request("x"), deadline=10) == InDoubt("503 away")
+    assert lane.charge(request("x"), deadline=10) == InDoubt("503 away", lane_failed=True)
     processor.control(outage=False)
     assert isinstance(lane.charge(request("x"), deadline=10), Approved)
 
