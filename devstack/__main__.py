@@ -24,20 +24,24 @@ EXAMPLES = """examples:
 DOWN_SECONDS = 60
 
 
+class Refused(Exception):
+    """What preflight found, one line each."""
+
+
+# What a person can mend: one line, no traceback.
+PROBLEMS = (AlreadyRunning, stack.BadPort, NoBinaries, NotRunning, PortTaken, Refused, StartFailed)
+
+
 def main(arguments: list[str]) -> int:
     """Carry out one command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except (AlreadyRunning, PortTaken, NoBinaries, NotRunning, StartFailed, Refused) as problem:
+    except PROBLEMS as problem:
         print(f"error: {problem}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
     return 1
-
-
-class Refused(Exception):
-    """What preflight found, one line each."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -112,12 +112,21 @@ def state_folder(*, purpose: str = "") -> Path:
     return Path(tempfile.gettempdir()) / f"checkout-{name}{purpose}"
 
 
+class BadPort(Exception):
+    """A port variable holds something else than a port; the text names both."""
+
+
 def fixed_ports() -> dict[str, int]:
-    """The ports people remember, unless a variable (WEB_PORT, PG_PORT, …) says otherwise."""
-    return {
-        part: int(os.environ.get(PORT_VARIABLES[part], default))
-        for part, default in DEFAULT_PORTS.items()
-    }
+    """The ports people remember, unless a variable (WEB_PORT, PG_PORT, …) says otherwise; raises BadPort."""
+    return {part: port_from(PORT_VARIABLES[part], port) for part, port in DEFAULT_PORTS.items()}
+
+
+def port_from(variable: str, default: int) -> int:
+    """A port from the environment."""
+    value = os.environ.get(variable, str(default))
+    if not value.isdecimal() or not 0 < int(value) < 65536:
+        raise BadPort(f"{variable} is {value!r}; it must be a port, such as {default}")
+    return int(value)
 
 
 def free_ports() -> dict[str, int]:
