@@ -91,11 +91,7 @@ class SandboxGateway:
         self._webhook_secret = webhook_secret.encode()
         self._client = httpx.Client(
             base_url=url,
-            headers={
-                "Authorization": f"Bearer {api_key}",
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-            },
+            headers={"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity"},
             limits=httpx.Limits(max_keepalive_connections=0),
             follow_redirects=False,
             # A proxy named by the environment would answer 502 in the processor's name.
