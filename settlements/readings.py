@@ -1,0 +1,70 @@
+"""What does not agree, how fresh that knowledge is, and which files are late; read cheaply."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from django.db.models import Count, F, Min, Sum
+from django.db.models.functions import Abs
+
+from checkout.readings import Pile
+from settlements.models import (
+    Discrepancy,
+    ExpectationState,
+    ReconcileDirty,
+    ReconciliationRun,
+    RunMode,
+    StatementExpectation,
+)
+
+NOTHING: Final = Decimal("0.00")
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """When a pass of a mode last began (real time), and what it left standing."""
+
+    mode: str
+    started_at: datetime
+    standing: int
+
+    def age(self, now: datetime) -> float:
+        """Seconds since it began."""
+        return max(0.0, (now - self.started_at).total_seconds())
+
+
+def open_discrepancies() -> dict[str, Pile]:
+    """Standing discrepancies by kind; USD is what they differ by, whichever way."""
+    rows = (
+        Discrepancy.objects.filter(cleared_at__isnull=True)
+        .values("kind")
+        .order_by("kind")
+        .annotate(count=Count("id"), usd=Sum(Abs(F("difference"))), oldest=Min("opened_at"))
+    )
+    return {r["kind"]: Pile(r["count"], r["usd"] or NOTHING, r["oldest"]) for r in rows}
+
+
+def freshness() -> list[Freshness]:
+    """The newest pass of each mode that ever ran."""
+    newest = (
+        ReconciliationRun.objects.filter(mode=mode).order_by("-started_at", "-id").first()
+        for mode in RunMode.values
+    )
+    return [Freshness(run.mode, run.started_at, run.standing) for run in newest if run]
+
+
+def oldest_mark() -> datetime | None:
+    """Since when the oldest change waits for a pass to look at it."""
+    return ReconcileDirty.objects.order_by("id").values_list("marked_at", flat=True).first()
+
+
+def statement_days() -> dict[str, int]:
+    """Days of lanes whose file is not accepted, by state: expected, late, quarantined."""
+    rows = (
+        StatementExpectation.objects.exclude(state=ExpectationState.ARRIVED)
+        .values("state")
+        .order_by("state")
+        .annotate(count=Count("id"))
+    )
+    return {row["state"]: row["count"] for row in rows}

@@ -1,0 +1,213 @@
+"""/metrics, /livez and /readyz: exact names, figures read at scrape, honest when the database is away."""
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from checkout import routing
+from checkout.clock import Clock
+from checkout.gateways import DeclineClass, Declined, InDoubt
+from checkout.models import ChargeState, Heartbeat, HoldKind, HoldScope, RetryCounter
+from tests.factories import LANE, World, fresh
+from tests.fakes import FakeGateway
+
+SOFT = Declined(decline_class=DeclineClass.ISSUER_SOFT, code="do_not_honor")
+
+
+def figures() -> dict[str, float]:
+    answer = Client().get("/metrics")
+    assert answer.status_code == 200
+    assert answer["Content-Type"].startswith("text/plain")
+    lines = [line for line in answer.content.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+@pytest.mark.django_db
+def test_r56_the_retry_count_is_there_as_zero_from_the_start() -> None:
+    assert RetryCounter.objects.count() == 0
+
+    text = Client().get("/metrics").content.decode()
+
+    assert 'checkout_service_retry_count{queue="fifo"} 0.0' in text.splitlines()
+    assert "checkout_service_retry_count_total" not in text
+
+
+@pytest.mark.django_db
+def test_r56_the_retry_count_counts_attempts_above_one_and_never_falls() -> None:
+    world = World(gateway=FakeGateway(answers=[SOFT, SOFT]))
+    charge = world.due_charge()
+    seen = [figures()['checkout_service_retry_count{queue="fifo"}']]
+
+    for count in (1, 2, 3):
+        world.clock.forward(seconds=400)
+        world.receive(charge, count=count)
+        seen.append(figures()['checkout_service_retry_count{queue="fifo"}'])
+
+    assert fresh(charge).state == ChargeState.SUCCEEDED
+    assert seen == [0, 0, 1, 2]
+
+
+@pytest.mark.django_db
+def test_r56_a_scrape_counts_no_table() -> None:
+    with CaptureQueriesContext(connection) as captured:
+        figures()
+
+    counting = [q["sql"] for q in captured.captured_queries if "COUNT(" in q["sql"].upper()]
+    retry = [q["sql"] for q in captured.captured_queries if "checkout_retrycounter" in q["sql"]]
+    assert [sql for sql in retry if "SUM(" in sql] == retry
+    for sql in counting:
+        # What is open, or a LIMIT along an index, or the last minutes: never the history.
+        assert re.search(r"in_doubt|IS NULL|LIMIT|started_at >|NOT .*arrived", sql), sql
+
+
+@pytest.mark.django_db
+def test_charges_in_doubt_and_their_usd_are_shown() -> None:
+    world = World(gateway=FakeGateway(answers=[InDoubt(reason="timed out")]))
+    world.receive(world.due_charge(price="199.00"))
+
+    shown = figures()
+
+    assert shown["checkout_charges_in_doubt"] == 1
+    assert shown["checkout_charges_in_doubt_usd"] == 199
+
+
+@pytest.mark.django_db
+def test_the_outbox_and_the_oldest_owed_charge_age() -> None:
+    world = World()
+    world.due_charge()
+
+    shown = figures()
+
+    assert shown['checkout_outbox_depth{door="sqs"}'] == 1
+    assert shown['checkout_outbox_depth{door="kafka"}'] >= 2
+    assert shown['checkout_outbox_oldest_age_seconds{door="sqs"}'] > 0
+    assert shown["checkout_oldest_owed_without_attempt_seconds"] > 0
+
+
+@pytest.mark.django_db
+def test_a_charge_that_was_tried_is_not_the_oldest_owed() -> None:
+    world = World()
+    world.receive(world.due_charge())
+
+    assert figures()["checkout_oldest_owed_without_attempt_seconds"] == 0
+
+
+@pytest.mark.django_db
+def test_the_workers_last_poll_is_the_freshest_workers() -> None:
+    assert "checkout_worker_last_poll_age_seconds" not in figures()
+    now = Clock().now().real
+    Heartbeat.objects.create(name="worker", beat_at=now)
+
+    shown = figures()
+
+    assert shown["checkout_worker_last_poll_age_seconds"] < 10
+    assert 'checkout_heartbeat_age_seconds{name="worker"}' in shown
+
+
+@pytest.mark.django_db
+def test_a_paused_lane_shows_and_a_hold_on_all_pauses_every_lane() -> None:
+    clock = Clock()
+    assert figures()[f'checkout_lane_paused{{lane="{LANE}"}}'] == 0
+    hold = routing.place_hold(
+        kind=HoldKind.PAUSE,
+        scope=HoldScope.LANE,
+        subject=LANE,
+        reason="maintenance",
+        by="test",
+        until=None,
+        now=clock.now(),
+    )
+    shown = figures()
+    paused = {name for name, value in shown.items() if name.startswith("checkout_lane") and value}
+
+    assert paused == {f'checkout_lane_paused{{lane="{LANE}"}}'}
+
+    routing.lift_hold(hold_id=hold.pk, by="test", now=clock.now())
+    routing.place_hold(
+        kind=HoldKind.HOLD,
+        scope=HoldScope.ALL,
+        subject="",
+        reason="look",
+        by="test",
+        until=None,
+        now=clock.now(),
+    )
+    shown = figures()
+    assert all(shown[f'checkout_lane_paused{{lane="{lane}"}}'] for lane in settings.LANES)
+
+
+@pytest.mark.django_db
+def test_discrepancies_and_late_statements_are_there_as_zero() -> None:
+    shown = figures()
+
+    assert shown['checkout_discrepancies_open{kind="captured"}'] == 0
+    assert shown['checkout_discrepancies_open_usd{kind="statement"}'] == 0
+    assert shown['checkout_statement_days{state="late"}'] == 0
+
+
+@pytest.fixture
+def database_away() -> Iterator[None]:
+    """The address of PostgreSQL, with nobody listening."""
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield from at_port(unused.getsockname()[1])
+
+
+@pytest.fixture
+def database_silent() -> Iterator[None]:
+    """A black hole: it takes the connection and never says a word."""
+    with closing(socket.socket()) as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(50)
+        yield from at_port(hole.getsockname()[1])
+
+
+def at_port(port: int) -> Iterator[None]:
+    place = connection.settings_dict
+    connection.close()
+    before = place["HOST"], place["PORT"]
+    place["HOST"], place["PORT"] = "127.0.0.1", str(port)
+    yield
+    connection.close()
+    place["HOST"], place["PORT"] = before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_metrics_without_a_database_say_so_and_claim_no_zero(database_away: None) -> None:
+    assert figures() == {"checkout_database_up": 0.0}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_readyz_is_ready_while_the_database_answers() -> None:
+    assert Client().get("/readyz").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_readyz_refuses_within_its_limit_when_the_database_is_gone(database_away: None) -> None:
+    answer = Client().get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer["Retry-After"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_readyz_refuses_within_its_limit_when_the_database_is_silent(
+    database_silent: None,
+) -> None:
+    begun = time.monotonic()
+    answer = Client().get("/readyz")
+
+    assert answer.status_code == 503
+    assert time.monotonic() - begun < 2.0
+
+
+def test_livez_asks_no_database() -> None:
+    assert Client().get("/livez").status_code == 200
