@@ -104,6 +104,10 @@ class Ages:
     # Business clock: a subscription this long past due ends.
     past_due_ends: float = 60 * 86400
     reconcile_every: float = 15
+    # A period not billed this long after its subscription reached it is a discrepancy.
+    bill_within: float = 900
+    # Business clock: a statement is late this long after the end of its day.
+    statement_due: float = 6 * 3600
     timetable_every: float = 5
     worker_heartbeat: float = 5
     idempotency_kept: float = 30 * 86400

@@ -1,0 +1,79 @@
+-- Left: captures. Right: the lines of accepted files. Lines of one attempt are summed before they
+-- meet it, or a join would hide or double them (R41).
+WITH files AS (
+  SELECT id, lane FROM settlements_statementimport WHERE state = 'accepted'
+),
+attempts AS (
+  SELECT a.* FROM reconcile_creator k JOIN checkout_attempt a ON a.creator_id = k.id
+),
+lines AS (
+  SELECT l.key, count(*) AS times, sum(l.gross) AS gross, sum(l.fee) AS fee, min(f.lane) AS lane,
+         min(l.booked_at) AS booked_at
+  FROM attempts a
+  JOIN settlements_statementline l ON l.key = a.id AND l.type = 'charge'
+  JOIN files f ON f.id = l.statement_id
+  GROUP BY l.key
+)
+SELECT x.code, a.id::text AS subject, a.creator_id AS key, a.charge_id, a.creator_id, a.lane,
+       x.expected, x.actual, x.explanation
+FROM attempts a
+LEFT JOIN lines l ON l.key = a.id
+LEFT JOIN settlements_statementexpectation covered
+  ON covered.lane = a.lane AND covered.state = 'arrived'
+  AND covered.day = (coalesce(a.booked_at, a.ended_at) AT TIME ZONE 'UTC')::date
+LEFT JOIN LATERAL (
+  SELECT round(a.captured_amount * t.rate + t.fixed, 2) AS fee FROM settlements_feeterms t
+  WHERE t.lane = a.lane AND t.valid_from <= (l.booked_at AT TIME ZONE 'UTC')::date
+  ORDER BY t.valid_from DESC LIMIT 1
+) agreed ON l.times = 1
+CROSS JOIN LATERAL (SELECT a.outcome IN ('captured', 'unapplied') AS yes) captured
+CROSS JOIN LATERAL (VALUES
+  -- R53: missing exists only once an accepted file covers the day.
+  (CASE WHEN captured.yes AND l.key IS NULL AND covered.id IS NOT NULL THEN 'missing' END,
+   a.captured_amount, 0.00,
+   settlements_usd(a.captured_amount) || ' USD was captured, but the statement of ' || a.lane
+     || ' for ' || covered.day || ' does not show it.'),
+  (CASE WHEN captured.yes AND l.times > 1 THEN 'duplicate' END,
+   a.captured_amount, l.gross,
+   'The statement shows this capture ' || l.times || ' times: ' || settlements_usd(l.gross)
+     || ' instead of ' || settlements_usd(a.captured_amount) || ' USD.'),
+  (CASE WHEN captured.yes AND l.times = 1 AND l.gross <> a.captured_amount THEN 'amount' END,
+   a.captured_amount, l.gross,
+   settlements_difference(a.captured_amount, l.gross) || ' in the statement: '
+     || settlements_usd(a.captured_amount) || ' was captured, the line says '
+     || settlements_usd(l.gross) || '.'),
+  (CASE WHEN captured.yes AND l.lane <> a.lane THEN 'lane' END,
+   a.captured_amount, l.gross,
+   'The capture was made through ' || a.lane || ', the statement of ' || l.lane || ' shows it.'),
+  (CASE WHEN captured.yes AND agreed.fee <> l.fee AND l.gross = a.captured_amount THEN 'fee' END,
+   agreed.fee, l.fee,
+   'The processor kept ' || settlements_usd(l.fee) || ' USD of this capture; agreed are '
+     || settlements_usd(agreed.fee) || '.'),
+  -- An open attempt first goes to the resolver; it is no discrepancy while nobody knows.
+  (CASE WHEN NOT captured.yes AND a.outcome <> 'open' AND l.key IS NOT NULL THEN 'not_captured' END,
+   0.00, l.gross,
+   'The statement shows a capture of ' || settlements_usd(l.gross) || ' USD for an attempt that '
+     || 'ended as ' || a.outcome || '.')
+) AS x(code, expected, actual, explanation)
+WHERE x.code IS NOT NULL
+UNION ALL
+SELECT 'unmatched', l.id::text, l.key, NULL, NULL, f.lane, 0.00, l.gross,
+       'Line ' || l.number || ' (' || l.line_id || ', ' || l.type || ' of '
+         || settlements_usd(l.gross) || ' USD) of the statement of ' || f.lane
+         || ' fits nothing that is known here.'
+FROM reconcile_line k
+JOIN settlements_statementline l ON l.key = k.key
+JOIN files f ON f.id = l.statement_id
+WHERE l.type IN ('refund', 'dispute', 'dispute_fee', 'reversal')
+   OR l.type = 'charge' AND NOT EXISTS (SELECT 1 FROM checkout_attempt a WHERE a.id = l.key)
+UNION ALL
+SELECT CASE WHEN d.state = 'quarantined' THEN 'quarantined_file' ELSE 'late_file' END,
+       d.lane || ':' || d.day, NULL, NULL, NULL, d.lane, 0.00, 0.00,
+       CASE WHEN d.state = 'quarantined'
+         THEN 'The statement of ' || d.lane || ' for ' || d.day || ' is set aside: ' || f.reason
+         ELSE 'The statement of ' || d.lane || ' for ' || d.day || ' was due '
+           || to_char(d.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+           || ' UTC and has not arrived.' END
+FROM settlements_statementexpectation d
+LEFT JOIN settlements_statementimport f ON f.id = d.statement_id
+WHERE d.state = 'quarantined' OR d.state <> 'arrived' AND d.due_at <= %(business)s

@@ -1,0 +1,5 @@
+DROP INDEX settlements_message_unseen;
+DROP TRIGGER settlements_never_deleted ON settlements_statementline;
+DROP TRIGGER settlements_never_deleted ON settlements_discrepancy;
+DROP TRIGGER settlements_never_deleted ON settlements_settlementschedule;
+DROP FUNCTION settlements_never_deleted();

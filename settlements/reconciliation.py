@@ -1,0 +1,306 @@
+"""The comparisons: what must agree to the cent, and what does not (DESIGN section 6).
+
+A pass is full or incremental, and both run the same SQL of `comparisons/` over what they look at:
+
+1. The topic is read on from where the last reading stopped (settlements/topic.py), and lines of
+   attempts that are not known to be captured go to the resolver (R53). No transaction is open.
+2. In one transaction, one pass at a time: the marks of `reconcile_dirty` are consumed, and what they
+   name, with what only the passing of time makes due, becomes the scope (R55).
+3. Each comparison finds what does not agree. What is found is recorded under its fingerprint; what
+   was looked at and no longer found is cleared by evidence (R54).
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from checkout.clock import Ages, Clock, Moment
+from settlements.models import Discrepancy, Kind, ReconciliationRun, RunMode
+from settlements.topic import Topic, read_topic, topic_read_at
+
+logger = logging.getLogger(__name__)
+
+# Payouts are compared with the bank's credits once there are any.
+KINDS: Final = (
+    Kind.BILLING,
+    Kind.CAPTURED,
+    Kind.PERIODS,
+    Kind.STATEMENT,
+    Kind.LEDGER,
+    Kind.EVENTS,
+)
+# Any number that nothing else in this database locks.
+LOCK: Final = 7_204_115
+LINES_AT_ONCE: Final = 500
+# An incremental run without a finding is kept this long.
+RUNS_KEPT: Final = timedelta(days=2)
+
+Resolve = Callable[[UUID], object]
+
+
+def _sql(name: str) -> str:
+    return (Path(__file__).parent / "comparisons" / f"{name}.sql").read_text("utf-8")
+
+
+_TABLES, _ALL, _MARKED, _OWED = map(_sql, ("scope", "scope_all", "scope_marked", "owed"))
+_EXPECTATIONS, _SEEN = map(_sql, ("expectations", "seen"))
+_REWRITING, _REWRITTEN, _RECORD, _CLEAR = map(_sql, ("rewriting", "rewritten", "record", "clear"))
+_COMPARISONS: Final = {kind: _sql(kind.value) for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One disagreement; amounts are USD, 0.00 where it is not about money."""
+
+    fingerprint: str
+    kind: str
+    code: str
+    charge_id: UUID | None
+    creator_id: UUID | None
+    expected: Decimal
+    actual: Decimal
+    explanation: str
+
+
+def reconcile(
+    *,
+    kinds: Collection[Kind] = KINDS,
+    clock: Clock,
+    ages: Ages,
+    topic: Topic | None = None,
+    resolve: Resolve | None = None,
+) -> ReconciliationRun:
+    """Compare everything of these kinds and record what does not agree.
+
+    With `topic` it is read whole and anew; with `resolve` the attempts whose line has come are asked
+    about first. Raises what the topic's reader raises; nothing is compared then.
+    """
+    if topic is not None and Kind.EVENTS in kinds:
+        read_topic(topic=topic, now=clock.now(), anew=True)
+    if resolve is not None and Kind.STATEMENT in kinds:
+        _resolve_first(_LINES, resolve)
+    return _pass(mode=RunMode.FULL, kinds=kinds, now=clock.now(), ages=ages)
+
+
+def reconcile_incremental(
+    *, clock: Clock, ages: Ages, topic: Topic | None = None, resolve: Resolve | None = None
+) -> ReconciliationRun:
+    """Compare what changed, or came due, since the last pass; it finds what a full one finds (R55).
+
+    It may run twice or beside another: passes take turns, and each consumes the marks it read; a
+    mark that commits later is there for the next. Raises what the topic's reader raises, but only
+    after the pass: Kafka away never keeps a cent from being named.
+    """
+    try:
+        if topic is not None:
+            read_topic(topic=topic, now=clock.now())
+    finally:
+        if resolve is not None:
+            _resolve_first(_MARKED_LINES, resolve)
+        run = _pass(mode=RunMode.INCREMENTAL, kinds=KINDS, now=clock.now(), ages=ages)
+    return run
+
+
+def look(*, kinds: Collection[Kind] = KINDS, as_of: datetime, now: Moment) -> list[Finding]:
+    """What does not agree when periods and files are judged as of this business time.
+
+    It records nothing and consumes no mark.
+    """
+    moments = _moments(as_of=as_of, business=as_of, now=now)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_TABLES)
+        _fill_scope(RunMode.FULL, moments)
+        _compare(kinds, moments)
+        cursor.execute(
+            "SELECT fingerprint, kind, code, charge_id, creator_id, expected, actual, explanation"
+            " FROM reconcile_found ORDER BY kind, code, fingerprint"
+        )
+        found = [Finding(*row) for row in cursor.fetchall()]
+    return found
+
+
+def standing(*, kinds: Collection[Kind] = KINDS) -> list[Finding]:
+    """Every discrepancy of these kinds that is open now, the oldest first."""
+    columns = ("charge_id", "creator_id", "expected", "actual", "explanation")
+    open_now = Discrepancy.objects.filter(kind__in=kinds, cleared_at__isnull=True)
+    rows = open_now.order_by("opened_at", "id").values_list("fingerprint", "kind", "code", *columns)
+    return [Finding(*row) for row in rows]
+
+
+def judged_as_of(*, now: Moment, ages: Ages) -> datetime:
+    """Up to which business time a period must have been billed by now.
+
+    Billing is given `bill_within` real seconds. The business clock may have been moved meanwhile, so
+    its reading is that of the newest pass which is older than this.
+    """
+    patience = timedelta(seconds=ages.bill_within)
+    older = ReconciliationRun.objects.filter(started_at__lte=now.real - patience)
+    reading = older.order_by("-started_at", "-id").values_list("business_at", flat=True).first()
+    return min(reading or now.business - patience, now.business)
+
+
+# --- One pass ------------------------------------------------------------------------------------
+
+
+def _pass(*, mode: RunMode, kinds: Collection[Kind], now: Moment, ages: Ages) -> ReconciliationRun:
+    with transaction.atomic():
+        # Two passes would clear each other's findings between one's look and its record.
+        _execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": LOCK})
+        as_of = judged_as_of(now=now, ages=ages)
+        moments = _moments(as_of=as_of, business=now.business, now=now)
+        _execute(_TABLES)
+        # A pass over some kinds leaves the marks to the one that looks at all of them.
+        marks = _consume_marks() if set(kinds) == set(KINDS) else 0
+        creators = _fill_scope(mode, moments)
+        _execute(_EXPECTATIONS, {"statement_due": ages.statement_due})
+        _compare(kinds, moments)
+        _execute(_REWRITING)
+        run = ReconciliationRun.objects.create(
+            mode=mode,
+            kinds=" ".join(kinds),
+            started_at=now.real,
+            business_at=now.business,
+            as_of=as_of,
+            creators=creators,
+            marks=marks,
+            opened=_count_new(),
+            cleared=0,
+            standing=0,
+        )
+        _execute(_RECORD, {"now": now.real, "run": run.pk})
+        run.cleared = _clear(kinds, now=now)
+        if Kind.EVENTS in kinds:
+            _execute(_SEEN, {"now": now.real})
+        run.standing = Discrepancy.objects.filter(cleared_at__isnull=True).count()
+        ReconciliationRun.objects.filter(pk=run.pk).update(
+            cleared=run.cleared, standing=run.standing
+        )
+        _forget_runs(now=now)
+    counts = {"marks": marks, "creators": creators, "opened": run.opened, "cleared": run.cleared}
+    logger.info("reconciled", extra={"run": run.pk, "mode": str(mode), **counts})
+    return run
+
+
+def _moments(*, as_of: datetime, business: datetime, now: Moment) -> Mapping[str, object]:
+    return {
+        "as_of": as_of,
+        "business": business,
+        "now": now.real,
+        "topic_read_at": topic_read_at(),
+    }
+
+
+def _consume_marks() -> int:
+    """Take exactly the marks that are visible now; a later commit's stays for the next pass."""
+    return _execute(
+        "WITH taken AS (DELETE FROM reconcile_dirty RETURNING kind, subject, detail)"
+        " INSERT INTO reconcile_mark SELECT DISTINCT kind, subject, detail FROM taken"
+    )
+
+
+def _fill_scope(mode: RunMode, moments: Mapping[str, object]) -> int:
+    """Fill the tables that every comparison reads; returns how many creators are looked at."""
+    if mode == RunMode.FULL:
+        _execute(_ALL)
+    else:
+        _execute(_MARKED, moments)
+    creators = _count("SELECT count(*) FROM reconcile_creator")
+    # Without statistics the planner would take a creator for a thousand, and a million for one.
+    _execute("ANALYZE reconcile_creator, reconcile_line, reconcile_mark")
+    _execute(_OWED, moments)
+    _execute("ANALYZE reconcile_owed")
+    return creators
+
+
+def _compare(kinds: Collection[Kind], moments: Mapping[str, object]) -> None:
+    for kind in kinds:
+        _execute(
+            "INSERT INTO reconcile_found (fingerprint, kind, code, key, charge_id, creator_id,"
+            " lane, expected, actual, explanation)"
+            " SELECT concat_ws(':', %(kind)s, code, subject), %(kind)s, code, key, charge_id,"
+            f" creator_id, lane, expected, actual, explanation FROM ({_COMPARISONS[kind]}) found"  # noqa: S608
+            " ON CONFLICT DO NOTHING",
+            {**moments, "kind": kind.value},
+        )
+
+
+def _count_new() -> int:
+    return _count(
+        "SELECT count(*) FROM reconcile_found f WHERE NOT EXISTS (SELECT 1"
+        " FROM settlements_discrepancy d"
+        " WHERE d.fingerprint = f.fingerprint AND d.cleared_at IS NULL)"
+    )
+
+
+def _clear(kinds: Collection[Kind], *, now: Moment) -> int:
+    """Clear what is gone. A rewriting that was healed before it was seen is named, and gone too."""
+    _execute("DELETE FROM reconcile_found WHERE code = 'rewritten'")
+    _execute(
+        "INSERT INTO reconcile_found (fingerprint, kind, code, key, expected, actual)"
+        f" {_REWRITTEN} ON CONFLICT DO NOTHING"
+    )
+    return _execute(_CLEAR, {"now": now.real, "kinds": [kind.value for kind in kinds]})
+
+
+def _forget_runs(*, now: Moment) -> None:
+    old = ReconciliationRun.objects.filter(
+        mode=RunMode.INCREMENTAL, opened=0, cleared=0, started_at__lt=now.real - RUNS_KEPT
+    )
+    # A few a pass; a run that first found something is kept for good (PROTECT).
+    old.filter(found__isnull=True, pk__in=list(old.values_list("pk", flat=True)[:100])).delete()
+
+
+# --- Lines of attempts that we do not know to be captured ------------------------------------------
+
+
+def _resolve_first(query: str, resolve: Resolve) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(query, {"limit": LINES_AT_ONCE})
+        attempt_ids = [row[0] for row in cursor.fetchall()]
+    for attempt_id in attempt_ids:
+        try:
+            resolve(attempt_id)
+        except Exception:
+            # The attempt stays with the resolver; the others must still be asked about.
+            logger.exception("resolve failed", extra={"attempt_id": attempt_id})
+
+
+_LINES: Final = """
+    SELECT DISTINCT a.id FROM settlements_statementline l
+    JOIN settlements_statementimport f ON f.id = l.statement_id AND f.state = 'accepted'
+    JOIN checkout_attempt a ON a.id = l.key AND a.outcome NOT IN ('captured', 'unapplied')
+    WHERE l.type = 'charge' LIMIT %(limit)s
+"""
+_MARKED_LINES: Final = """
+    SELECT DISTINCT a.id FROM reconcile_dirty m
+    JOIN settlements_statementline l ON CASE m.kind
+      WHEN 'statement' THEN l.statement_id = (m.detail ->> 'statement')::bigint
+      ELSE l.key = m.subject END
+    JOIN settlements_statementimport f ON f.id = l.statement_id AND f.state = 'accepted'
+    JOIN checkout_attempt a ON a.id = l.key AND a.outcome NOT IN ('captured', 'unapplied')
+    WHERE m.kind IN ('statement', 'line') AND l.type = 'charge' LIMIT %(limit)s
+"""
+
+
+# --- SQL -----------------------------------------------------------------------------------------
+
+
+def _execute(sql: str, values: Mapping[str, object] | None = None) -> int:
+    """Run a statement, or several; returns how many rows the (last) one touched."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return int(cursor.rowcount)
+
+
+def _count(sql: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        (count,) = cursor.fetchone()
+    return int(count)
