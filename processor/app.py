@@ -15,6 +15,7 @@ All but /livez ask for `Authorization: Bearer <PROCESSOR_API_KEY>`. An error is 
 import errno
 import hmac
 import json
+import logging
 import os
 import re
 import socket
@@ -30,13 +31,15 @@ from urllib.parse import parse_qs
 from processor.behaviour import Delivery
 from processor.clock import Clock, FileClock
 from processor.control import IllFormed
-from processor.journal import Journal
+from processor.journal import Journal, JournalBroken
 from processor.orders import read_order, read_reference
 from processor.sandbox import DayNotOver, Reply, Sandbox
 from processor.webhooks import Sender
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+logger = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
 RESOLVE_SECONDS = 0.1
@@ -188,7 +191,13 @@ def _started(sandbox: Sandbox, *, clock: Clock, api_key: str) -> App:
     def resolve() -> None:
         while True:
             clock.sleep(RESOLVE_SECONDS)
-            sandbox.resolve_due()
+            try:
+                sandbox.resolve_due()
+            except JournalBroken:
+                logger.exception("nothing more is decided until a restart")
+                return
+            except Exception:
+                logger.exception("a pending charge was not resolved, trying again")
 
     threading.Thread(target=resolve, name="resolve", daemon=True).start()
     return App(sandbox=sandbox, api_key=api_key)
