@@ -249,8 +249,8 @@ class _Call:
         the first byte: a defect of ours, and nothing was sent.
         """
         thread = threading.Thread(target=self._run, args=(exchange,), daemon=True)
-        thread.start()
         try:
+            thread.start()
             self._done.wait(deadline)
         finally:
             # Also when a soft time limit is raised here: no byte may leave after that.

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import signal
 import socket
 import threading
 import time
@@ -393,6 +394,36 @@ def test_the_deadline_is_for_the_whole_call(talk: Callable[[socket.socket], None
 
     assert outcome == InDoubt("no answer within 0.4 s")
     assert took < 0.4 + 0.4
+
+
+class SoftLimit(Exception):
+    """As Celery raises it into a task, in the main thread."""
+
+
+def test_a_soft_limit_during_the_call_ends_the_connection_too() -> None:
+    """R32: the task goes on to write its doubt; nothing of the call may live on behind it."""
+    asked, ended = threading.Event(), threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def talk(connection: socket.socket) -> None:
+        read_request(connection)
+        asked.set()
+        signal.pthread_kill(main, signal.SIGUSR1)
+        if left(connection, 5):
+            ended.set()
+
+    def limit(_signal: int, _frame: object) -> None:
+        raise SoftLimit
+
+    former = signal.signal(signal.SIGUSR1, limit)
+    try:
+        with server(talk) as url, pytest.raises(SoftLimit):
+            gateway(url).charge(request(), deadline=10)
+        assert asked.is_set()
+        assert ended.wait(2)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
 
 
 @pytest.mark.parametrize("talk", [hang_up, reset])
