@@ -6,14 +6,19 @@ locked; the relay reads what is unpublished, sends it, and marks what was acknow
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
 from uuid import UUID, uuid5
 
+import psycopg
 from django.db import connection
+from psycopg.types.json import Jsonb
 
 from checkout.clock import Moment
-from checkout.models import Charge, Creator, Door, OutboxMessage
+from checkout.messages import Acknowledged, Answer, Outgoing, Refused
+from checkout.models import CaseKind, Charge, Creator, Door, OutboxMessage
 
 DISPATCH_TYPE = "charge.due"
 
@@ -130,3 +135,207 @@ def _next_sequence(creator_id: UUID) -> int:
     if row is None:
         raise Creator.DoesNotExist(f"creator {creator_id}")
     return int(row[0])
+
+
+# --- The relay's half: on the connection that holds its lock, so that a lost lock is a lost mark ----
+
+_CLAIM: Final = """
+    SELECT id, event_id, key, event_seq, type, subject, payload, created_at
+    FROM checkout_outboxmessage m
+    WHERE door = %(door)s AND published_at IS NULL AND parked_at IS NULL AND available_at <= %(now)s
+      AND NOT EXISTS (
+        SELECT FROM checkout_outboxmessage held
+        WHERE held.door = m.door AND held.key = m.key AND held.id < m.id
+          AND held.parked_at IS NOT NULL AND held.published_at IS NULL
+      )
+    ORDER BY id LIMIT %(limit)s
+"""
+_MARK: Final = """
+    UPDATE checkout_outboxmessage m
+    SET published_at = %(now)s, tries = tries + 1, last_error = '',
+        kafka_partition = sent.partition, kafka_offset = sent."offset"
+    FROM unnest(%(ids)s::bigint[], %(partitions)s::int[], %(offsets)s::bigint[])
+      AS sent(id, partition, "offset")
+    WHERE m.id = sent.id
+"""
+_NOTE: Final = """
+    UPDATE checkout_outboxmessage m SET tries = tries + 1, last_error = failed.reason
+    FROM unnest(%(ids)s::bigint[], %(reasons)s::text[]) AS failed(id, reason)
+    WHERE m.id = failed.id
+"""
+_PARK: Final = """
+    UPDATE checkout_outboxmessage SET parked_at = %(now)s WHERE id = ANY(%(ids)s)
+    RETURNING event_id, key, door, type, subject, last_error
+"""
+_OPEN_CASE: Final = """
+    INSERT INTO checkout_case (kind, subject, creator_id, reason, detail, opened_at,
+      proposal, proposed_by, approved_by, closed_because)
+    SELECT %(kind)s, %(subject)s, c.id, %(reason)s, %(detail)s, %(now)s, '', '', '', ''
+    FROM (SELECT) one LEFT JOIN checkout_creator c ON c.id = %(key)s
+    ON CONFLICT (kind, subject) DO NOTHING
+"""
+
+
+def claim(
+    lock_connection: psycopg.Connection[Any], *, door: Door, now: datetime, limit: int
+) -> list[Outgoing]:
+    """The oldest unpublished messages of a door that are available (real time), in order of id.
+
+    By state, never by "id > last": a transaction that commits late has an older id (MEASURED). A key
+    behind a parked message waits; a message of a later date holds back nothing.
+    """
+    rows = lock_connection.execute(_CLAIM, {"door": str(door), "now": now, "limit": limit})
+    return [Outgoing(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a batch: how many were marked, will be sent again, were parked."""
+
+    marked: int = 0
+    again: int = 0
+    parked: int = 0
+
+
+def settle(
+    lock_connection: psycopg.Connection[Any],
+    *,
+    messages: Sequence[Outgoing],
+    answers: Sequence[Answer],
+    now: datetime,
+) -> Settled:
+    """Mark what the broker acknowledged, and nothing else, in one transaction (R44).
+
+    After a failed message the later ones of its key stay unmarked, though the broker may have them:
+    they are sent again behind it, with the same ids. What is refused for good is parked with a case.
+    """
+    sent, failed = _split(messages, answers)
+    parked = [each.id for each in failed if each.permanent]
+    with lock_connection.transaction():
+        if sent:
+            mark_published(lock_connection, sent=sent, now=now)
+        if failed:
+            ids, reasons = [each.id for each in failed], [each.reason[:500] for each in failed]
+            lock_connection.execute(_NOTE, {"ids": ids, "reasons": reasons})
+        if parked:
+            park(lock_connection, ids=parked, now=now)
+    again = len(messages) - len(sent) - len(parked)
+    return Settled(marked=len(sent), again=again, parked=len(parked))
+
+
+def _split(
+    messages: Sequence[Outgoing], answers: Sequence[Answer]
+) -> tuple[list[Acknowledged], list[Refused]]:
+    """What may be marked, and what failed; in order, so that a key stops at its first failure."""
+    sent: list[Acknowledged] = []
+    failed: list[Refused] = []
+    stopped: set[UUID] = set()
+    for message, answer in zip(messages, answers, strict=True):
+        if isinstance(answer, Refused):
+            failed.append(answer)
+            stopped.add(message.key)
+        elif message.key not in stopped:
+            sent.append(answer)
+    return sent, failed
+
+
+def mark_published(
+    lock_connection: psycopg.Connection[Any], *, sent: Sequence[Acknowledged], now: datetime
+) -> None:
+    """Write when, and for Kafka where, the broker took these messages."""
+    places = {
+        "ids": [each.id for each in sent],
+        "partitions": [each.partition for each in sent],
+        "offsets": [each.offset for each in sent],
+    }
+    lock_connection.execute(_MARK, places | {"now": now})
+
+
+def park(lock_connection: psycopg.Connection[Any], *, ids: Sequence[int], now: datetime) -> None:
+    """Set aside messages that no broker will ever take, each with one case. Holds only their keys."""
+    for event, key, door, type_, subject, error in lock_connection.execute(
+        _PARK, {"ids": list(ids), "now": now}
+    ).fetchall():
+        detail = {"door": door, "type": type_, "subject": str(subject), "key": str(key)}
+        lock_connection.execute(
+            _OPEN_CASE,
+            {
+                "kind": CaseKind.PARKED_MESSAGE.value,
+                "subject": str(event),
+                "key": key,
+                "reason": f"{type_} cannot be sent: {error}"[:500],
+                "detail": Jsonb(detail),
+                "now": now,
+            },
+        )
+
+
+# --- Looking at it, and sending again by hand -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How much waits at a door. `oldest_seconds` counts from when the message became available."""
+
+    waiting: int = 0
+    oldest_seconds: float = 0.0
+    delayed: int = 0
+    parked: int = 0
+
+
+def depth(*, now: datetime) -> dict[Door, Depth]:
+    """What is not published, by door, at a real time. Reads only unpublished rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT door,
+              count(*) FILTER (WHERE parked_at IS NULL AND available_at <= %(now)s),
+              coalesce(extract(epoch FROM %(now)s - min(available_at)
+                FILTER (WHERE parked_at IS NULL AND available_at <= %(now)s)), 0)::float8,
+              count(*) FILTER (WHERE parked_at IS NULL AND available_at > %(now)s),
+              count(*) FILTER (WHERE parked_at IS NOT NULL)
+            FROM checkout_outboxmessage WHERE published_at IS NULL GROUP BY door
+            """,
+            {"now": now},
+        )
+        found = {Door(door): Depth(*figures) for door, *figures in cursor.fetchall()}
+    return {door: found.get(door, Depth()) for door in Door}
+
+
+REPUBLISH_BATCH: Final = 1000
+
+
+def count_published(*, door: Door, since: datetime, until: datetime) -> int:
+    """How many messages `republish` would send again."""
+    published = OutboxMessage.objects.filter(door=door, published_at__range=(since, until))
+    return published.count()
+
+
+def republish(*, door: Door, since: datetime, until: datetime) -> Iterator[int]:
+    """Have the relay send again, in order and with the same ids, what it published in that time.
+
+    Yields the size of each batch, committed, in order of id; so it may be cut short and run again.
+    Consumers know the ids: for them a message sent again is nothing new.
+    """
+    last = 0
+    while True:
+        batch = list(
+            OutboxMessage.objects.filter(door=door, published_at__range=(since, until), id__gt=last)
+            .order_by("id")
+            .values_list("id", flat=True)[:REPUBLISH_BATCH]
+        )
+        if not batch:
+            return
+        yield OutboxMessage.objects.filter(id__in=batch).update(published_at=None, seen_at=None)
+        last = batch[-1]
+
+
+class NotParked(Exception):
+    """No message with this event id is parked."""
+
+
+def release(*, event_id: UUID) -> None:
+    """Let a parked message, and the key behind it, be sent again; raises NotParked."""
+    parked = OutboxMessage.objects.filter(event_id=event_id, parked_at__isnull=False)
+    if not parked.update(parked_at=None):
+        raise NotParked(f"no message {event_id} is parked")

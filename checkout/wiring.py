@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from django.conf import settings
 
 from checkout.clock import Ages, Clock
 from checkout.gateways import Gateway
 from checkout.gateways.sandbox import SandboxGateway
+from checkout.queue import Queue, client
+from checkout.topics import EventProducer, Topic, TopicReader, Topics
 
 
 def clock() -> Clock:
@@ -39,3 +43,49 @@ def gateways() -> Mapping[str, Gateway]:
         )
         for lane, facts in settings.LANES.items()
     }
+
+
+def queue() -> Queue:
+    """The queue of dispatches with its dead-letter queue; nothing is asked of SQS yet."""
+    return Queue(
+        client=client(
+            endpoint_url=settings.SQS_ENDPOINT_URL,
+            region=settings.AWS_REGION,
+            access_key=settings.AWS_ACCESS_KEY_ID,
+            secret=settings.AWS_SECRET_ACCESS_KEY,
+        ),
+        name=settings.SQS_QUEUE,
+        dead_letter_name=settings.SQS_DEAD_LETTER_QUEUE,
+    )
+
+
+def topic() -> Topic:
+    """The topic as it must be on the broker."""
+    return Topic(
+        partitions=settings.KAFKA_PARTITIONS, replication=settings.KAFKA_REPLICATION_FACTOR
+    )
+
+
+def topics() -> Topics:
+    """Declares and verifies topics."""
+    return Topics(settings.KAFKA_BOOTSTRAP_SERVERS)
+
+
+def producer() -> EventProducer:
+    """Sends events; for the relay alone."""
+    return EventProducer(settings.KAFKA_BOOTSTRAP_SERVERS)
+
+
+def topic_reader() -> TopicReader:
+    """Reads the topic back, for reconciliation."""
+    return TopicReader(settings.KAFKA_BOOTSTRAP_SERVERS)
+
+
+def direct_connection(*, name: str) -> psycopg.Connection[Any]:
+    """A connection of its own past any pooler, for session locks; raises psycopg.OperationalError."""
+    return psycopg.connect(
+        settings.DATABASE_DIRECT_URL,
+        autocommit=True,
+        application_name=name,
+        **settings.DATABASES["default"]["OPTIONS"],
+    )

@@ -50,6 +50,12 @@ class OutboxMessage(models.Model):
                 condition=Q(published_at__isnull=True, parked_at__isnull=True),
                 name="outbox_unpublished",
             ),
+            # A parked message holds back its key, so each claim looks for them.
+            models.Index(
+                fields=["door", "key", "id"],
+                condition=Q(published_at__isnull=True, parked_at__isnull=False),
+                name="outbox_parked",
+            ),
             models.Index(fields=["subject", "door"], name="outbox_subject"),
             models.Index(fields=["-created_at", "-id"], name="outbox_newest"),
             models.Index(fields=["door", "published_at"], name="outbox_published"),
