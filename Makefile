@@ -13,7 +13,7 @@ BENCH ?=
 TESTS ?=
 
 # $(call step,what,command): one line before, one line after with its seconds.
-step = @printf '== %s\n' '$(1)'; began=$$(date +%s); $(2) || { code=$$?; \
+step = @printf '== %s\n' '$(1)'; began=$$(date +%s); ( $(2) ) || { code=$$?; \
 	printf '== failed: %s (exit code %s)\n' '$(1)' $$code; exit $$code; }; \
 	printf '== %s: %s s\n' '$(1)' $$(( $$(date +%s) - began ))
 

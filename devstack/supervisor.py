@@ -34,6 +34,7 @@ from devstack.state import (
 __all__ = ["PortTaken", "Service", "StartFailed", "Supervisor", "ask"]
 
 TICK_SECONDS = 0.05
+LOOK_SECONDS = 0.2  # between two looks whether a starting child answers
 START_SECONDS = 60
 BACKOFF_FIRST, BACKOFF_LAST = 0.2, 5.0  # seconds before a restart, doubling
 STEADY_SECONDS = 10  # up for this long, a child's next restart is quick again
@@ -206,11 +207,13 @@ class Supervisor:
             self._ended(child)
         elif child.service.once:
             return
-        elif child.service.answers():
+        elif time.monotonic() >= child.due and child.service.answers():
             self._came_up(child)
         elif child.seconds() > START_SECONDS:
             self._say(f"{child.name} gave no answer in {START_SECONDS} s")
             self._process(child).kill()
+        elif time.monotonic() >= child.due:
+            child.due = time.monotonic() + LOOK_SECONDS
 
     def _came_up(self, child: Child) -> None:
         self._say(f"{child.name} up in {child.seconds():.1f} s, pid {self._process(child).pid}")
@@ -264,9 +267,11 @@ class Supervisor:
         child.due = time.monotonic() + seconds
 
     def _silent(self) -> bool:
-        """Other lines would tear the foreground's screen; they are in the logs."""
-        return self.quiet or any(
-            child.service.foreground and child.alive for child in self.children.values()
+        """No log lines before everything is up, nor beside a foreground, whose screen they would tear."""
+        return (
+            self.quiet
+            or not self.greeted
+            or any(child.service.foreground and child.alive for child in self.children.values())
         )
 
     def _process(self, child: Child) -> Process:

@@ -80,7 +80,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
 
 def ordinary_user(home: Path) -> Runner:
     """A runner for nobody, with copies of the parts of the clone and of Python they cannot read."""
-    before = ("setpriv", "--reuid", ORDINARY_USER, "--regid", "65534", "--clear-groups", "--")
+    before = (str(shutil.which("setpriv")), "--reuid", ORDINARY_USER, "--regid", "65534", "--clear-groups", "--")
     copies = Path(tempfile.mkdtemp(prefix="copies-", dir=home))
     copies.chmod(0o755)
     packages = readable(Path(pytest.__file__).parents[1], copies / "packages", before=before)
