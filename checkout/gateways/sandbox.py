@@ -275,28 +275,28 @@ class _Call:
 
     def _run(self, exchange: Callable[[], _Reply]) -> None:
         try:
-            self._result = exchange()
+            self._settle(exchange())
         except _Abandoned:
             return
         except _BEFORE_ANY_BYTE as error:
-            self._result = self._unanswered(error)
+            reason = _named(error)
+            self._settle(InDoubt(reason) if self._sending else NotSent(reason))
         except (httpx.HTTPError, httpx.StreamError, Unreadable, OSError) as error:
-            self._result = InDoubt(f"{type(error).__name__}: {error}")
-        except Exception as error:  # noqa: BLE001 - the thread's outermost frame
-            self._fail(error)
+            self._settle(InDoubt(_named(error)))
+        except Exception as error:  # the thread's outermost frame
+            logger.exception("the exchange with the processor has a defect")
+            if self._sending:
+                self._settle(InDoubt(_named(error)))
+            else:
+                self._defect = error
         finally:
             self._done.set()
 
-    def _fail(self, error: Exception) -> None:
-        if self._sending:
-            logger.error("defect after the first byte", exc_info=error)
-            self._result = InDoubt(f"{type(error).__name__}: {error}")
-        else:
-            self._defect = error
-
-    def _unanswered(self, error: Exception) -> InDoubt | NotSent:
-        reason = f"{type(error).__name__}: {error}"
-        return InDoubt(reason) if self._sending else NotSent(reason)
+    def _settle(self, result: _Reply | InDoubt | NotSent) -> None:
+        """Unless the caller gave up first: what breaks after that is our own doing."""
+        with self._lock:
+            if not self._given_up:
+                self._result = result
 
     def _give_up(self) -> None:
         with self._lock:
@@ -305,6 +305,10 @@ class _Call:
             # Wakes the thread from whatever it is reading or writing.
             with suppress(OSError):
                 self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _answer(reply: _Reply, reference: UUID) -> Approved | Declined | Pending | InDoubt | Expired:
