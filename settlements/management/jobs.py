@@ -1,13 +1,18 @@
 """The timetable: which job runs how often. Each row is a use case of one of the two apps."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from functools import partial
 from typing import Final
+from uuid import UUID
 
 from checkout import billing, rescue, subscriptions, wiring
 from checkout.clock import Ages, Clock
+from checkout.gateways import Gateway
 from checkout.models import IdempotencyRecord
+from settlements import reconciliation
 from settlements.management.timetable import Job
+from settlements.settling import store_default_schedules
+from settlements.statements import mark_late_expectations
 
 FORGOTTEN_AT_ONCE: Final = 5000
 # Of the jobs that nothing waits for, in turns of the others.
@@ -17,18 +22,44 @@ SELDOM: Final = 12
 def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
     """Every job with its interval in seconds, in the order `--once` runs them."""
     often, seldom = ages.timetable_every, ages.timetable_every * SELDOM
-    owed = {"clock": clock, "ages": ages}
-    asked = owed | {"gateways": wiring.gateways()}
+    gateways = wiring.gateways()
     return [
-        Job("bill_due", often, partial(billing.bill_due, **owed)),
-        Job("open_next_rounds", often, partial(rescue.open_next_rounds, **owed)),
-        Job("resolve", often, partial(rescue.resolve, **asked)),
-        Job("apply_webhooks", often, partial(rescue.apply_webhooks, **asked)),
-        Job("drain_dead_letters", often, partial(drain_dead_letters, **owed)),
-        Job("sweep", often, partial(rescue.sweep, **owed)),
-        Job("review", often, partial(subscriptions.review, **owed)),
-        Job("forget_answers", seldom, partial(forget_answers, **owed)),
+        Job("bill_due", often, lambda: billing.bill_due(clock=clock, ages=ages)),
+        Job("open_next_rounds", often, lambda: rescue.open_next_rounds(clock=clock, ages=ages)),
+        Job(
+            "resolve",
+            often,
+            lambda: rescue.resolve(clock=clock, gateways=gateways, ages=ages),
+        ),
+        Job(
+            "apply_webhooks",
+            often,
+            lambda: rescue.apply_webhooks(clock=clock, gateways=gateways, ages=ages),
+        ),
+        Job("drain_dead_letters", often, lambda: drain_dead_letters(clock=clock, ages=ages)),
+        Job("sweep", often, lambda: rescue.sweep(clock=clock, ages=ages)),
+        Job("review", often, lambda: subscriptions.review(clock=clock, ages=ages)),
+        Job(
+            "reconcile",
+            ages.reconcile_every,
+            lambda: reconcile_incremental(clock=clock, ages=ages, gateways=gateways),
+        ),
+        Job("store_schedules", often, lambda: store_default_schedules(now=clock.now())),
+        Job("late_statements", often, lambda: mark_late_expectations(now=clock.now())),
+        Job("forget_answers", seldom, lambda: forget_answers(clock=clock, ages=ages)),
     ]
+
+
+def reconcile_incremental(*, clock: Clock, ages: Ages, gateways: Mapping[str, Gateway]) -> str:
+    """Compare what changed since the last pass, the topic included; what the pass found (R55)."""
+
+    def resolve(attempt_id: UUID) -> None:
+        rescue.resolve_attempt(attempt_id=attempt_id, clock=clock, gateways=gateways, ages=ages)
+
+    run = reconciliation.reconcile_incremental(
+        clock=clock, ages=ages, topic=wiring.topic_reader(), resolve=resolve
+    )
+    return f"{run.marks} marks, {run.opened} opened, {run.cleared} cleared, {run.standing} stand"
 
 
 def drain_dead_letters(*, clock: Clock, ages: Ages) -> int:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from django.db import DatabaseError, connection
@@ -40,15 +40,15 @@ class Job:
 
 
 class JobLocks:
-    """This process's session advisory locks, all on one direct connection, for many threads.
+    """This process's session advisory locks, all on one connection, for many threads.
 
-    A pooler in transaction mode would lose them, hence the direct address.
+    A pooler in transaction mode would lose them: `connect` must go past it.
     """
 
-    def __init__(self, *, direct_url: str) -> None:
-        self._direct_url = direct_url
+    def __init__(self, *, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self._connect = connect
         self._mutex = threading.Lock()
-        self._connection: psycopg.Connection | None = None
+        self._connection: psycopg.Connection[Any] | None = None
         self._held: set[str] = set()
 
     def mine(self, name: str) -> bool:
@@ -70,15 +70,7 @@ class JobLocks:
 
     def _mine(self, name: str) -> bool:
         if self._connection is None:
-            self._connection = psycopg.connect(
-                self._direct_url,
-                autocommit=True,
-                connect_timeout=2,
-                keepalives_idle=5,
-                keepalives_interval=2,
-                keepalives_count=2,
-                application_name="timetable",
-            )
+            self._connection = self._connect()
         if name in self._held:
             self._connection.execute("SELECT 1")
             return True

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,8 +23,12 @@ def direct_url() -> str:
     return settings.DATABASE_DIRECT_URL.rpartition("/")[0] + f"/{connection.settings_dict['NAME']}"
 
 
+def connect() -> psycopg.Connection[Any]:
+    return psycopg.connect(direct_url(), autocommit=True, application_name="timetable")
+
+
 def timetable_of(*jobs: Job) -> Timetable:
-    locks = JobLocks(direct_url=direct_url())
+    locks = JobLocks(connect=connect)
     return Timetable(jobs=jobs, locks=locks, clock=Clock(), beat_every=0.05)
 
 
@@ -144,7 +149,7 @@ def test_it_comes_back_when_the_database_dropped_every_connection():
 def test_run_once_gives_each_free_job_one_turn_and_names_the_failed():
     works = [Counter(), Counter(lambda: 1 / 0), Counter()]
     jobs = [Job(name, 60, work) for name, work in zip("abc", works, strict=True)]
-    holder = JobLocks(direct_url=direct_url())
+    holder = JobLocks(connect=connect)
     assert holder.mine("c")
 
     failed = timetable_of(*jobs).run_once()

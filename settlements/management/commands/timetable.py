@@ -2,9 +2,9 @@
 
 import signal
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from checkout import wiring
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             return
         timetable = Timetable(
             jobs=jobs,
-            locks=JobLocks(direct_url=settings.DATABASE_DIRECT_URL),
+            locks=JobLocks(connect=partial(wiring.direct_connection, name="timetable")),
             clock=wiring.clock(),
             beat_every=wiring.ages().worker_heartbeat,
         )

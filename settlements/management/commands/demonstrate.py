@@ -1,0 +1,103 @@
+"""`manage.py demonstrate`: the story of demo/ against the running stack, and its proof."""
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+
+from checkout import wiring
+from checkout.models import Charge
+from demo import proof, story
+from demo.quiet import NeverQuiet
+from demo.screen import Screen
+from demo.stage import Memory, Stage
+
+
+class Command(BaseCommand):
+    help = (
+        "Live through three billing months against the running stack, with faults, and prove each\n"
+        "cent afterwards. The exit code is 0 only if every line of the proof holds.\n"
+        "It moves the test clock and kills processes: it needs the local stack (DEVSTACK_SOCKET).\n\n"
+        "Examples:  make demo                                     (a stack of its own)\n"
+        '           eval "$(python -m devstack env)"; python manage.py demonstrate --keep'
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.add_argument(
+            "--keep",
+            action="store_true",
+            help="go on with a demonstration that was begun; told already, only prove it again",
+        )
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        stage = _stage(Console(file=sys.stdout))
+        if not options["keep"] and Charge.objects.exists():
+            raise CommandError("this database holds charges already; go on with --keep")
+        begun = stage.clock.monotonic()
+        try:
+            memory = _told(stage)
+        except NeverQuiet as error:
+            stage.screen.console.print(
+                proof.table(proof.prove(stage, Memory.read(stage.memory_file)))
+            )
+            raise CommandError(str(error)) from error
+        lines = proof.prove(stage, memory)
+        stage.screen.console.print(proof.table(lines))
+        failed = [line.name for line in lines if not line.holds]
+        seconds = stage.clock.monotonic() - begun
+        if failed:
+            raise CommandError(f"{len(failed)} lines do not hold: {', '.join(failed)}")
+        self.stdout.write(f"All {len(lines)} lines hold, after {seconds:.0f} s.")
+
+
+def _told(stage: Stage) -> Memory:
+    with stage.screen.live():
+        memory = story.tell(stage)
+        with stage.screen.phase("Compare everything once more, in full") as phase:
+            try:
+                call_command("reconcile", stdout=_Said(phase.say))
+            except SystemExit as found:
+                phase.say(f"exit code {found.code}, as it must be with two cents missing")
+    return memory
+
+
+class _Said:
+    """A text stream whose last line is shown behind the phase's title."""
+
+    def __init__(self, say: story.Say) -> None:
+        self.say = say
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self.say(text.strip().splitlines()[-1][:120])
+        return len(text)
+
+
+def _stage(console: Console) -> Stage:
+    missing = [
+        name for name in ("DEVSTACK_SOCKET", "WEB_URL", "CLOCK_FILE") if name not in os.environ
+    ]
+    if missing:
+        raise CommandError(
+            f"{', '.join(missing)} is not set: start the stack by `make demo` or `make run`, or take"
+            ' the variables of a running one by eval "$(python -m devstack env)"'
+        )
+    clock = wiring.clock()
+    return Stage(
+        web_url=os.environ["WEB_URL"],
+        processor_url=settings.PROCESSOR_URL,
+        processor_key=settings.PROCESSOR_API_KEY,
+        admin_url=os.environ.get("DATABASE_ADMIN_URL", os.environ["DATABASE_URL"]),
+        clock_file=Path(settings.CLOCK_FILE),
+        socket=Path(os.environ["DEVSTACK_SOCKET"]),
+        accounts=[(one["processor"], one["account"]) for one in settings.LANES.values()],
+        clock=clock,
+        screen=Screen(console, clock),
+    )
