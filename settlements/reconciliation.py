@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -50,7 +50,7 @@ def _sql(name: str) -> str:
 
 
 _TABLES, _ALL, _MARKED, _OWED = map(_sql, ("scope", "scope_all", "scope_marked", "owed"))
-_EXPECTATIONS, _SEEN = map(_sql, ("expectations", "seen"))
+_EXPECTATIONS, _FIND, _SEEN = map(_sql, ("expectations", "find", "seen"))
 _REWRITING, _REWRITTEN, _RECORD, _CLEAR = map(_sql, ("rewriting", "rewritten", "record", "clear"))
 _COMPARISONS: Final = {kind: _sql(kind.value) for kind in KINDS}
 
@@ -122,8 +122,7 @@ def look(*, kinds: Collection[Kind] = KINDS, as_of: datetime, now: Moment) -> li
             "SELECT fingerprint, kind, code, charge_id, creator_id, expected, actual, explanation"
             " FROM reconcile_found ORDER BY kind, code, fingerprint"
         )
-        found = [Finding(*row) for row in cursor.fetchall()]
-    return found
+        return [Finding(*row) for row in cursor.fetchall()]
 
 
 def standing(*, kinds: Collection[Kind] = KINDS) -> list[Finding]:
@@ -221,14 +220,8 @@ def _fill_scope(mode: RunMode, moments: Mapping[str, object]) -> int:
 
 def _compare(kinds: Collection[Kind], moments: Mapping[str, object]) -> None:
     for kind in kinds:
-        _execute(
-            "INSERT INTO reconcile_found (fingerprint, kind, code, key, charge_id, creator_id,"
-            " lane, expected, actual, explanation)"
-            " SELECT concat_ws(':', %(kind)s, code, subject), %(kind)s, code, key, charge_id,"
-            f" creator_id, lane, expected, actual, explanation FROM ({_COMPARISONS[kind]}) found"  # noqa: S608
-            " ON CONFLICT DO NOTHING",
-            {**moments, "kind": kind.value},
-        )
+        find = _FIND.replace("{comparison}", _COMPARISONS[kind])
+        _execute(find, {**moments, "kind": kind.value})
 
 
 def _count_new() -> int:
@@ -241,11 +234,7 @@ def _count_new() -> int:
 
 def _clear(kinds: Collection[Kind], *, now: Moment) -> int:
     """Clear what is gone. A rewriting that was healed before it was seen is named, and gone too."""
-    _execute("DELETE FROM reconcile_found WHERE code = 'rewritten'")
-    _execute(
-        "INSERT INTO reconcile_found (fingerprint, kind, code, key, expected, actual)"
-        f" {_REWRITTEN} ON CONFLICT DO NOTHING"
-    )
+    _execute(_REWRITTEN)
     return _execute(_CLEAR, {"now": now.real, "kinds": [kind.value for kind in kinds]})
 
 
@@ -292,7 +281,7 @@ _MARKED_LINES: Final = """
 # --- SQL -----------------------------------------------------------------------------------------
 
 
-def _execute(sql: str, values: Mapping[str, object] | None = None) -> int:
+def _execute(sql: str, values: Mapping[str, Any] | None = None) -> int:
     """Run a statement, or several; returns how many rows the (last) one touched."""
     with connection.cursor() as cursor:
         cursor.execute(sql, values)

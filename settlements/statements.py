@@ -1,0 +1,526 @@
+"""Processors' statement files: read whole or not at all, then accepted or set aside.
+
+`parse` is pure and knows the columns; `import_statement` stores. A file with one unreadable row is
+refused as a whole, with the line numbers of all of them (R39). A file that can be read but does not
+add up, does not follow the former one, or holds a line type nobody agreed on is set aside with the
+reason (R40); it is taken up by itself once the file before it has come.
+"""
+
+import csv
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Final, TypeAlias
+from uuid import UUID, uuid5
+
+from django.db import connection, transaction
+from django.db.models import Count, Exists, OuterRef, Q, Sum
+
+from checkout import rescue
+from checkout.clock import Ages, Moment
+from checkout.models import Attempt, Verdict
+from checkout.money import CURRENCY, usd
+from settlements.models import (
+    NOTHING,
+    ExpectationState,
+    ImportState,
+    LineType,
+    StatementExpectation,
+    StatementImport,
+    StatementLine,
+)
+
+COLUMNS: Final = (
+    "line_id",
+    "type",
+    "reference",
+    "processor_reference",
+    "booked_at",
+    "gross",
+    "fee",
+    "net",
+    "currency",
+    "payout",
+)
+OPENING: Final = "opening"
+CLOSING: Final = "closing"
+SHOWN: Final = 50
+LONGEST: Final = 128
+LONGEST_TYPE: Final = 40
+PROGRESS_EVERY: Final = 1000
+# A line that names no attempt of ours still needs a key to be looked at again by.
+LINES: Final = UUID("b3a3f1de-6a39-5a0e-8a4c-2f2b8a6f9b70")
+
+_AMOUNT: Final = re.compile(r"-?(0|[1-9][0-9]{0,9})\.[0-9]{2}", re.ASCII)
+_INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
+_DAY: Final = timedelta(days=1)
+
+Progress: TypeAlias = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row that could be read; on opening and closing rows `net` is the balance, USD."""
+
+    number: int
+    line_id: str
+    type: str
+    reference: str
+    processor_reference: str
+    booked_at: datetime
+    gross: Decimal
+    fee: Decimal
+    net: Decimal
+    payout: str
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be read; `number` is its line in the file, from 1."""
+
+    number: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.number}: {self.reason}"
+
+
+class Refused(Exception):
+    """The file cannot be read; nothing of it was stored."""
+
+    def __init__(self, bad: Sequence[BadRow]) -> None:
+        self.bad = bad
+        more = [f"… and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
+        super().__init__("\n".join([*map(str, bad[:SHOWN]), *more]))
+
+
+class Torn(Exception):
+    """The file changed while it was read."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a readable file says of itself: days (UTC, both included), balances, movements in USD."""
+
+    first_day: date
+    last_day: date
+    opening: Decimal
+    closing: Decimal
+    movement: Decimal
+    line_count: int
+    # (line number, type) of the first line whose type is not of the closed list.
+    unknown: tuple[int, str] | None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a file; `again` when it had been imported before."""
+
+    statement: StatementImport
+    again: bool
+    # Files set aside earlier that this one made acceptable.
+    released: Sequence[StatementImport] = ()
+
+
+# --- Reading: no database ------------------------------------------------------------------------
+
+
+def parse(rows: Iterable[str]) -> Iterator[Line | BadRow]:
+    """Read the lines of a statement file (processor/statement.py defines it), one by one.
+
+    Every row is checked by itself: columns, amounts with two places (R2, R39), UTC times, USD (R9),
+    net = gross − fee. What concerns the whole file is `summarise`'s.
+    """
+    reader = csv.reader(rows, strict=True)
+    try:
+        header = next(reader, None)
+        if header != list(COLUMNS):
+            yield BadRow(1, f"the first line must be {','.join(COLUMNS)}")
+            return
+        for fields in reader:
+            yield _line(reader.line_num, fields)
+    except csv.Error as error:
+        yield BadRow(reader.line_num, f"it is not CSV: {error}")
+    except UnicodeDecodeError as error:
+        yield BadRow(reader.line_num + 1, f"it is not UTF-8: {error.reason}")
+
+
+def summarise(parsed: Iterable[Line | BadRow]) -> Summary:
+    """Check the file as a whole and add it up. Raises Refused with every row that cannot be read."""
+    bad: list[BadRow] = []
+    first: Line | None = None
+    last: Line | None = None
+    movement, count, unknown = NOTHING, 0, None
+    for row in parsed:
+        if isinstance(row, BadRow):
+            bad.append(row)
+            continue
+        first = first or row
+        if reason := _misplaced(row, last=last):
+            bad.append(BadRow(row.number, reason))
+        if row.type not in {OPENING, CLOSING}:
+            movement, count = movement + row.net, count + 1
+            unknown = unknown or _unknown(row)
+        last = row
+    if bad:
+        raise Refused(bad)
+    opening, closing = _ends(first, last)
+    return Summary(
+        first_day=opening.booked_at.date(),
+        last_day=(closing.booked_at - _DAY).date(),
+        opening=opening.net,
+        closing=closing.net,
+        movement=movement,
+        line_count=count,
+        unknown=unknown,
+    )
+
+
+def _misplaced(row: Line, *, last: Line | None) -> str:
+    """Why a row may not stand where it stands, or nothing."""
+    if last is None:
+        return "" if row.type == OPENING else "the first row must be of the type opening"
+    if last.type == CLOSING:
+        return "it stands after the closing row"
+    if row.type == OPENING:
+        return "a second opening row"
+    if row.booked_at < last.booked_at:
+        return "it is booked before the row above it"
+    if row.type == CLOSING and row.booked_at == last.booked_at:
+        return "the closing is not after the row above it"
+    return ""
+
+
+def _unknown(row: Line) -> tuple[int, str] | None:
+    return None if row.type in LineType.values else (row.number, row.type)
+
+
+def _ends(first: Line | None, last: Line | None) -> tuple[Line, Line]:
+    if first is None or last is None:
+        raise Refused([BadRow(2, "there is no opening row")])
+    if last.type != CLOSING:
+        raise Refused([BadRow(last.number, "the last row must be of the type closing")])
+    if any(end.booked_at.time() != time() for end in (first, last)):
+        raise Refused([BadRow(last.number, "opening and closing must be at 00:00:00Z")])
+    return first, last
+
+
+def _line(number: int, fields: Sequence[str]) -> Line | BadRow:
+    if len(fields) != len(COLUMNS):
+        return BadRow(number, f"{len(fields)} fields instead of {len(COLUMNS)}")
+    values = dict(zip(COLUMNS, fields, strict=True))
+    reason = _unreadable(values)
+    if reason:
+        return BadRow(number, reason)
+    line = Line(
+        number=number,
+        line_id=values["line_id"],
+        type=values["type"],
+        reference=values["reference"],
+        processor_reference=values["processor_reference"],
+        booked_at=datetime.strptime(values["booked_at"], "%Y-%m-%dT%H:%M:%S%z"),
+        gross=_amount(values["gross"]),
+        fee=_amount(values["fee"]),
+        net=_amount(values["net"]),
+        payout=values["payout"],
+    )
+    if line.type not in {OPENING, CLOSING} and line.net != line.gross - line.fee:
+        return BadRow(number, f"net {line.net} is not gross {line.gross} less fee {line.fee}")
+    return line
+
+
+def _unreadable(values: dict[str, str]) -> str:
+    """Why the row cannot be read, or nothing."""
+    for column in ("gross", "fee", "net"):
+        if not _AMOUNT.fullmatch(values[column]):
+            return f"{column} {values[column]!r} is not an amount such as -19.99"
+    if values["currency"] != CURRENCY:
+        return f"currency {values['currency']!r} is not {CURRENCY}"
+    if not _is_instant(values["booked_at"]):
+        return f"booked_at {values['booked_at']!r} is not a time such as 2026-01-05T09:30:01Z"
+    if not values["line_id"] or not values["type"]:
+        return "line_id and type must not be empty"
+    if len(values["type"]) > LONGEST_TYPE or max(map(len, values.values())) > LONGEST:
+        return f"a field is longer than {LONGEST} characters (type: {LONGEST_TYPE})"
+    if any("\0" in value for value in values.values()):
+        return "it holds a NUL character"
+    return ""
+
+
+def _is_instant(text: str) -> bool:
+    if not _INSTANT.fullmatch(text):
+        return False
+    try:
+        datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+    except ValueError:
+        return False
+    return True
+
+
+def _amount(text: str) -> Decimal:
+    return -usd(text[1:]) if text.startswith("-") else usd(text)
+
+
+# --- Storing -------------------------------------------------------------------------------------
+
+
+def import_statement(
+    *,
+    path: Path,
+    processor: str,
+    lane: str,
+    by: str,
+    now: Moment,
+    ages: Ages,
+    progress: Progress = lambda _: None,
+) -> Imported:
+    """Store a processor's file for one of its accounts (a lane).
+
+    The same file again adds nothing; two equal lines in a file are two (R39, R41). A file that does
+    not add up or follow is stored and set aside (R40). Raises Refused, with nothing stored, when a
+    row cannot be read, and OSError. `progress` is told how many more lines are stored.
+    """
+    sha256 = _sha256(path)
+    known = StatementImport.objects.filter(lane=lane, sha256=sha256).first()
+    if known:
+        return Imported(known, again=True)
+    with path.open(encoding="utf-8", newline="") as rows:
+        summary = summarise(parse(rows))
+    with transaction.atomic():
+        _lock(lane)
+        known = StatementImport.objects.filter(lane=lane, sha256=sha256).first()
+        if known:
+            return Imported(known, again=True)
+        statement = _store(
+            path, summary, sha256=sha256, processor=processor, lane=lane, by=by, now=now
+        )
+        with path.open(encoding="utf-8", newline="") as rows:
+            _copy(statement, rows, progress)
+        if statement.state == ImportState.QUARANTINED:
+            _set_days(statement, ExpectationState.QUARANTINED, ages=ages)
+            return Imported(statement, again=False)
+        _cover(statement, now=now, ages=ages)
+        return Imported(statement, again=False, released=_release(lane, now=now, ages=ages))
+
+
+def mark_late_expectations(*, now: Moment) -> int:
+    """Call every file late whose time has passed on the business clock; how many were not before."""
+    due = StatementExpectation.objects.filter(
+        state=ExpectationState.EXPECTED, due_at__lte=now.business
+    )
+    return due.update(state=ExpectationState.LATE)
+
+
+def _store(
+    path: Path,
+    summary: Summary,
+    *,
+    sha256: str,
+    processor: str,
+    lane: str,
+    by: str,
+    now: Moment,
+) -> StatementImport:
+    statement = StatementImport(
+        processor=processor,
+        lane=lane,
+        file_name=path.name[:255],
+        sha256=sha256,
+        first_day=summary.first_day,
+        last_day=summary.last_day,
+        opening=summary.opening,
+        closing=summary.closing,
+        movement=summary.movement,
+        line_count=summary.line_count,
+        imported_by=by,
+        imported_at=now.real,
+    )
+    reason = _unknown_type(summary.unknown) or _why_set_aside(statement)
+    statement.reason = reason[:300]
+    statement.state = ImportState.QUARANTINED if reason else ImportState.ACCEPTED
+    statement.accepted_at = None if reason else now.real
+    statement.save(force_insert=True)
+    return statement
+
+
+def _unknown_type(unknown: tuple[int, str] | None) -> str:
+    if unknown is None:
+        return ""
+    return f"line {unknown[0]} is of the type {unknown[1]!r}, which is not on the closed list"
+
+
+def _why_set_aside(statement: StatementImport) -> str:
+    """Why a file may not be accepted now, in a sentence; nothing if it may (R40)."""
+    total = statement.opening + statement.movement
+    if total != statement.closing:
+        return (
+            f"opening {statement.opening} and lines of {statement.movement} make {total}, but the"
+            f" closing is {statement.closing}"
+        )
+    days = Q(day__gte=statement.first_day, day__lte=statement.last_day)
+    covered = StatementExpectation.objects.filter(
+        days, lane=statement.lane, state=ExpectationState.ARRIVED
+    )
+    taken = covered.order_by("day").first()
+    if taken:
+        return f"{taken.day} is covered by another file already"
+    return _does_not_follow(statement)
+
+
+def _does_not_follow(statement: StatementImport) -> str:
+    accepted = StatementImport.objects.filter(lane=statement.lane, state=ImportState.ACCEPTED)
+    before = accepted.filter(last_day__lt=statement.first_day).order_by("-last_day").first()
+    after = accepted.filter(first_day__gt=statement.last_day).order_by("first_day").first()
+    if before and before.last_day + _DAY != statement.first_day:
+        return f"the days from {before.last_day + _DAY} have no accepted file yet"
+    if before and before.closing != statement.opening:
+        return f"opening {statement.opening} is not the former closing {before.closing}"
+    if after and statement.last_day + _DAY != after.first_day:
+        return f"the days from {statement.last_day + _DAY} have no accepted file yet"
+    if after and after.opening != statement.closing:
+        return f"closing {statement.closing} is not the opening {after.opening} that follows"
+    return ""
+
+
+def _release(lane: str, *, now: Moment, ages: Ages) -> list[StatementImport]:
+    """Accept the files that only waited for this one, one after the other."""
+    released: list[StatementImport] = []
+    while True:
+        aside = StatementImport.objects.filter(lane=lane, state=ImportState.QUARANTINED)
+        foreign = StatementLine.objects.filter(statement=OuterRef("pk")).exclude(
+            type__in=LineType.values
+        )
+        known = aside.exclude(Exists(foreign)).order_by("first_day", "id")
+        follower = next((file for file in known if not _why_set_aside(file)), None)
+        if follower is None:
+            return released
+        follower.state, follower.reason, follower.accepted_at = ImportState.ACCEPTED, "", now.real
+        follower.save(update_fields=["state", "reason", "accepted_at"])
+        _cover(follower, now=now, ages=ages)
+        released.append(follower)
+
+
+def _cover(statement: StatementImport, *, now: Moment, ages: Ages) -> None:
+    """Mark the file's days as covered, and stop asking for what it proves was not captured (R22)."""
+    covered = _set_days(statement, ExpectationState.ARRIVED, ages=ages)
+    if covered != (statement.last_day - statement.first_day).days + 1:
+        raise Torn(f"{statement} covers a day that another accepted file covers")
+    listed = StatementLine.objects.filter(
+        key=OuterRef("pk"), type=LineType.CHARGE, statement__state=ImportState.ACCEPTED
+    )
+    not_listed = Attempt.objects.filter(
+        ~Exists(listed),
+        lane=statement.lane,
+        verdict=Verdict.NOT_FOUND,
+        next_query_at__isnull=False,
+        booked_at__gte=_midnight(statement.first_day),
+        booked_at__lt=_midnight(statement.last_day + _DAY),
+    )
+    rescue.stop_asking(attempt_ids=list(not_listed.values_list("pk", flat=True)), now=now)
+
+
+def _set_days(statement: StatementImport, state: ExpectationState, *, ages: Ages) -> int:
+    """Note what became of the file on each of its days that no accepted file covers; how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _SET_DAYS,
+            {
+                "lane": statement.lane,
+                "first": statement.first_day,
+                "last": statement.last_day,
+                "due": ages.statement_due,
+                "state": state.value,
+                "statement": statement.pk,
+            },
+        )
+        return int(cursor.rowcount)
+
+
+def _copy(statement: StatementImport, rows: Iterable[str], progress: Progress) -> None:
+    """Stream the movements into the table, and see that they are those that were added up."""
+    copied = 0
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for line in parse(rows):
+            if isinstance(line, BadRow):
+                raise Refused([line])
+            if line.type in {OPENING, CLOSING}:
+                continue
+            copy.write_row(_columns(statement, line))
+            copied += 1
+            if copied % PROGRESS_EVERY == 0:
+                progress(PROGRESS_EVERY)
+    progress(copied % PROGRESS_EVERY)
+    stored = statement.lines.aggregate(count=Count("id"), movement=Sum("net"))
+    if (stored["count"], stored["movement"] or NOTHING) != (
+        statement.line_count,
+        statement.movement,
+    ):
+        raise Torn(f"{statement.file_name} changed while it was read; import it again")
+
+
+def _columns(statement: StatementImport, line: Line) -> tuple[object, ...]:
+    return (
+        statement.pk,
+        line.number,
+        _key(statement.lane, line),
+        line.line_id,
+        line.type,
+        line.reference,
+        line.processor_reference,
+        line.booked_at,
+        line.gross,
+        line.fee,
+        line.net,
+        CURRENCY,
+        line.payout,
+    )
+
+
+def _key(lane: str, line: Line) -> UUID:
+    """The attempt that a charge line names by our own reference; any other line has a key of its own."""
+    if line.type == LineType.CHARGE:
+        try:
+            key = UUID(line.reference)
+        except ValueError:
+            pass
+        else:
+            if str(key) == line.reference.lower():
+                return key
+    return uuid5(LINES, f"{lane}:{line.line_id}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lock(lane: str) -> None:
+    """One import a lane at a time: two would both follow the same former file."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"statement:{lane}"])
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+_COPY: Final = """
+    COPY settlements_statementline (
+      statement_id, number, key, line_id, type, reference, processor_reference, booked_at, gross,
+      fee, net, currency, payout) FROM STDIN
+"""
+_SET_DAYS: Final = """
+    INSERT INTO settlements_statementexpectation AS e
+      (lane, day, time_zone, due_at, state, statement_id)
+    SELECT %(lane)s, d::date, 'UTC',
+           ((d::date + 1)::timestamp AT TIME ZONE 'UTC') + %(due)s * interval '1 second',
+           %(state)s, %(statement)s
+    FROM generate_series(%(first)s::date, %(last)s::date, interval '1 day') AS d
+    ON CONFLICT (lane, day) DO UPDATE
+      SET state = EXCLUDED.state, statement_id = EXCLUDED.statement_id
+      WHERE e.state <> 'arrived'
+"""
