@@ -1,0 +1,110 @@
+"""Webhooks are stored once and believed later (R28, F24)."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import connections
+
+from checkout import wiring
+from checkout.models import (
+    WebhookDelivery,
+)
+from tests.platforms import Platform, ready_platform, send_webhook, signature, slug
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def platform() -> Platform:
+    return ready_platform()
+
+
+EVENT = {"id": "evt_1", "type": "charge.updated", "reference": str(uuid4())}
+
+
+def test_r28_a_webhook_is_stored_answered_and_not_yet_believed(platform: Platform) -> None:
+    response = send_webhook(platform, EVENT)
+
+    assert (response.status_code, response.json()["duplicate"]) == (202, False)
+    delivery = WebhookDelivery.objects.get()
+    assert (delivery.processor, delivery.event_id) == ("sandbox", "evt_1")
+    assert str(delivery.reference) == EVENT["reference"]
+    assert delivery.applied_at is None
+    assert delivery.next_try_at == delivery.received_at
+    assert json.loads(delivery.body) == EVENT
+
+
+def test_f24_a_replayed_webhook_is_answered_and_stored_once(platform: Platform) -> None:
+    first = send_webhook(platform, EVENT)
+    again = send_webhook(platform, EVENT)
+    other = send_webhook(platform, EVENT | {"id": "evt_2"})
+
+    assert [r.status_code for r in (first, again, other)] == [202, 200, 202]
+    assert again.json() == {"event_id": "evt_1", "duplicate": True}
+    assert WebhookDelivery.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_f24_the_same_webhook_twice_at_once_is_stored_once(platform: Platform) -> None:
+    """Both find nothing and insert; one waits at the unique index and takes the other's row."""
+    barrier = threading.Barrier(2)
+
+    def send(_: int) -> int:
+        barrier.wait()
+        try:
+            return int(send_webhook(Platform(platform.account, platform.key), EVENT).status_code)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(send, range(2))) == [200, 202]
+    assert WebhookDelivery.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        lambda _: "",
+        lambda _: "t=1,v1=00",
+        lambda body: signature(body, secret="of somebody else"),
+        lambda body: signature(body + b" "),
+        lambda body: signature(body, at=wiring.clock().real_now() - timedelta(seconds=301)),
+        lambda body: signature(body, at=wiring.clock().real_now() + timedelta(seconds=310)),
+    ],
+)
+def test_f24_a_forged_webhook_is_a_401(platform: Platform, sign: Callable[[bytes], str]) -> None:
+    response = send_webhook(platform, EVENT, sign=sign)
+
+    assert (response.status_code, slug(response)) == (401, "bad-signature")
+    assert not WebhookDelivery.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe",
+        b"\x00",
+        b"[]",
+        b'{"id": "\\u0000", "type": "x", "reference": "%s"}' % str(uuid4()).encode(),
+        b'{"id": "\\ud800", "type": "x", "reference": "%s"}' % str(uuid4()).encode(),
+        json.dumps(EVENT | {"id": "e" * 500, "type": "t" * 500}).encode(),
+        b"[" * 5000,
+    ],
+)
+def test_f24_a_signed_webhook_is_kept_whatever_it_holds(platform: Platform, body: bytes) -> None:
+    first, again = send_webhook(platform, body), send_webhook(platform, body)
+
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert WebhookDelivery.objects.count() == 1
+
+
+def test_a_webhook_of_more_than_256_kb_is_refused(platform: Platform) -> None:
+    response = send_webhook(platform, b"x" * (256 * 1024 + 1))
+
+    assert (response.status_code, slug(response)) == (413, "body-too-large")
