@@ -71,23 +71,30 @@ def record_event(
     """Record an event for Kafka with the creator's next `event_seq`.
 
     The creator must be locked: sequence, order of ids and order of commits are then the same (R44).
-    The schema of `type` is closed (R46); the relay's topic module validates against it.
+    The schema of `type` is closed (R46); the relay's topic module validates against it. A fact that
+    was told before, as when a charge is repaired after its row was rewritten, is not told again.
+    Raises Creator.DoesNotExist, OutsideTransaction.
     """
     _require_transaction()
-    sequence = _next_sequence(creator_id)
     payload = encode(data)
-    OutboxMessage.objects.create(
-        event_id=event_id(subject=subject, type=type, round=round, number=number, key=key),
-        door=Door.KAFKA,
-        key=creator_id,
-        event_seq=sequence,
-        type=type,
-        subject=subject,
-        payload=payload,
-        payload_sha256=digest(payload),
-        created_at=now.real,
-        available_at=now.real,
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _RECORD_EVENT,
+            {
+                "event_id": event_id(
+                    subject=subject, type=type, round=round, number=number, key=key
+                ),
+                "creator": creator_id,
+                "type": type,
+                "subject": subject,
+                "payload": payload,
+                "sha256": digest(payload),
+                "now": now.real,
+            },
+        )
+        recorded = cursor.rowcount == 1
+    if not recorded and not Creator.objects.filter(pk=creator_id).exists():
+        raise Creator.DoesNotExist(f"creator {creator_id}")
 
 
 def record_dispatch(*, charge: Charge, now: Moment, available_at: datetime | None = None) -> None:
@@ -124,17 +131,20 @@ def _require_transaction() -> None:
         raise OutsideTransaction("record messages inside the transaction that makes them true")
 
 
-def _next_sequence(creator_id: UUID) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE checkout_creator SET event_seq = event_seq + 1 WHERE id = %s"
-            " RETURNING event_seq",
-            [creator_id],
-        )
-        row = cursor.fetchone()
-    if row is None:
-        raise Creator.DoesNotExist(f"creator {creator_id}")
-    return int(row[0])
+_RECORD_EVENT: Final = """
+    WITH next AS (
+      UPDATE checkout_creator SET event_seq = event_seq + 1
+      WHERE id = %(creator)s
+        AND NOT EXISTS (SELECT 1 FROM checkout_outboxmessage WHERE event_id = %(event_id)s)
+      RETURNING event_seq
+    )
+    INSERT INTO checkout_outboxmessage (
+      event_id, door, key, event_seq, type, subject, payload, payload_sha256, created_at,
+      available_at, tries, last_error)
+    SELECT %(event_id)s, 'kafka', %(creator)s, next.event_seq, %(type)s, %(subject)s, %(payload)s,
+      %(sha256)s, %(now)s, %(now)s, 0, ''
+    FROM next
+"""
 
 
 # --- The relay's half: on the connection that holds its lock, so that a lost lock is a lost mark ----
