@@ -37,7 +37,7 @@ NAMES = UUID("00000000-0000-0000-0000-00000000f00d")
 CREATOR = UUID(int=77)
 
 
-def request(name: str, token: str = "tok_approve") -> ChargeRequest:  # noqa: S107
+def request(name: str, token: str = "tok_approve") -> ChargeRequest:
     return ChargeRequest(
         reference=uuid5(NAMES, name),
         amount=Decimal("19.99"),

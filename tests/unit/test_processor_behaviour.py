@@ -47,7 +47,7 @@ def reference_of(number: int) -> str:
     return str(uuid5(NAMES, str(number)))
 
 
-def order(number: int, token: str = "tok_approve", **fields: str) -> Order:  # noqa: S107
+def order(number: int, token: str = "tok_approve", **fields: str) -> Order:
     body = {
         "reference": reference_of(number),
         "amount": fields.get("amount", "19.99"),
