@@ -18,7 +18,7 @@ from checkout import ledger
 from checkout.clock import Ages, Clock, Moment
 from checkout.commit import committed
 from checkout.failpoints import failpoint
-from checkout.gateways import Answer, Expired, Gateway, NotFound, Pending
+from checkout.gateways import Answer, Gateway, Pending
 from checkout.messages import DeadLetter
 from checkout.models import (
     OWED,
@@ -107,8 +107,7 @@ def _ask(attempt: Attempt, *, gateway: Gateway, now: Moment, ages: Ages) -> Answ
         return answer
     expires_at = answer.expires_at or attempt.expires_at
     if attempt.charge.void_requested or (expires_at and expires_at <= now.real):
-        ended = gateway.expire(attempt.pk, deadline=ages.gateway_deadline)
-        return Expired() if isinstance(ended, NotFound) else ended
+        return gateway.expire(attempt.pk, deadline=ages.gateway_deadline)
     return answer
 
 
