@@ -69,7 +69,7 @@ class Instant(serializers.DateTimeField):
 
 
 @extend_schema_field(
-    {"type": "string", "pattern": PATTERN, "description": "US dollars", "examples": ["19.99"]}
+    {"type": "string", "pattern": PATTERN, "description": "US dollars", "example": "19.99"}
 )
 class Money(serializers.Field[Decimal, str, str, Any]):
     """US dollars as a JSON string by R2, greater than zero; a JSON number is refused."""

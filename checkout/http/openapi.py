@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
@@ -52,7 +53,9 @@ IDEMPOTENCY: Final = (
 )
 
 
-def answers(good: Mapping[int, type[serializers.Serializer[Any]]], *slugs: str) -> dict[Any, Any]:
+def answers(
+    good: Mapping[int, type[serializers.Serializer[Any]] | OpenApiTypes], *slugs: str
+) -> dict[Any, Any]:
     """The OpenAPI answers of an operation: the good ones, and each problem with an example."""
     by_status: dict[int, list[str]] = {}
     for slug in sorted(slugs):
