@@ -137,12 +137,15 @@ def judged_as_of(*, now: Moment, ages: Ages) -> datetime:
     """Up to which business time a period must have been billed by now.
 
     Billing is given `bill_within` real seconds. The business clock may have been moved meanwhile, so
-    its reading is that of the newest pass which is older than this.
+    its reading is that of the newest pass which is older than this, else a little before the first.
     """
     patience = timedelta(seconds=ages.bill_within)
-    older = ReconciliationRun.objects.filter(started_at__lte=now.real - patience)
-    reading = older.order_by("-started_at", "-id").values_list("business_at", flat=True).first()
-    return min(reading or now.business - patience, now.business)
+    readings = ReconciliationRun.objects.values_list("business_at", flat=True)
+    older = readings.filter(started_at__lte=now.real - patience).order_by("-started_at", "-id")
+    reading = older.first() or readings.order_by("started_at", "id").first()
+    if reading is None or not older:
+        reading = (reading or now.business) - patience
+    return min(reading, now.business)
 
 
 # --- One pass ------------------------------------------------------------------------------------

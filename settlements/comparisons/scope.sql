@@ -1,3 +1,6 @@
+-- Compiling a plan takes longer than most passes; the nightly one sorts in memory.
+SET LOCAL jit = off;
+SET LOCAL work_mem = '64MB';
 -- What a pass looks at. Everything below reads these temporary tables, full and incremental alike.
 CREATE TEMPORARY TABLE IF NOT EXISTS reconcile_creator (id uuid PRIMARY KEY) ON COMMIT DROP;
 CREATE TEMPORARY TABLE IF NOT EXISTS reconcile_line (key uuid PRIMARY KEY) ON COMMIT DROP;

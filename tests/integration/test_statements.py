@@ -1,0 +1,436 @@
+"""Statement files: taken in whole or not at all, and compared with what was captured."""
+
+from datetime import date, timedelta
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from checkout import rescue
+from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
+from checkout.models import Attempt, AttemptOutcome, Charge, ChargeState
+from settlements import reconciliation
+from settlements.models import (
+    Code,
+    Discrepancy,
+    ExpectationState,
+    FeeTerms,
+    ImportState,
+    Kind,
+    StatementExpectation,
+    StatementImport,
+    StatementLine,
+)
+from settlements.statements import Refused, mark_late_expectations
+from tests.factories import LANE, World, fresh
+from tests.factories_settlements import edit, statement_text, take_in
+from tests.fakes import charged_but_silent
+
+pytestmark = pytest.mark.django_db
+
+DAY = date(2026, 1, 31)
+NEXT = date(2026, 2, 1)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def look_again(world: World, **facts: Any) -> None:
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages, **facts)
+
+
+def named() -> list[tuple[str, str, str]]:
+    rows = Discrepancy.objects.filter(cleared_at__isnull=True, kind=Kind.STATEMENT)
+    return [(row.code, str(row.expected), str(row.actual)) for row in rows.order_by("code", "id")]
+
+
+def paid(world: World, **facts: Any) -> Charge:
+    charge = world.due_charge(**facts)
+    world.receive(charge)
+    return fresh(charge)
+
+
+def line_of(text: str, charge: Charge) -> str:
+    """The row of a file that names a charge's attempt."""
+    reference = str(charge.attempts.get().pk)
+    return next(row for row in text.splitlines(keepends=True) if reference in row)
+
+
+def without(text: str, row: str) -> str:
+    """The file without one row, its closing made to agree."""
+    return rebalanced(text.replace(row, "", 1))
+
+
+def rebalanced(text: str) -> str:
+    """The file with its closing set to opening + lines, as a processor that errs would still write."""
+    header, opening, *rows, closing = text.splitlines()
+    total = sum((Decimal(row.split(",")[7]) for row in [opening, *rows]), Decimal("0.00"))
+    fields = closing.split(",")
+    fields[7] = f"{total:.2f}"
+    return "\n".join([header, opening, *rows, ",".join(fields), ""])
+
+
+# --- Taking in ------------------------------------------------------------------------------------
+
+
+def test_a_true_file_is_accepted_and_proves_its_captures(world, tmp_path):
+    paid(world)
+    look_again(world)
+
+    imported = take_in(statement_text(DAY), world=world, folder=tmp_path)
+    look_again(world)
+
+    assert imported.statement.state == ImportState.ACCEPTED
+    assert StatementLine.objects.filter(type="charge").count() == 1
+    assert StatementExpectation.objects.get(day=DAY).state == ExpectationState.ARRIVED
+    assert named() == []
+
+
+def test_the_same_file_again_adds_nothing(world, tmp_path):
+    """R39."""
+    paid(world)
+    text = statement_text(DAY)
+    take_in(text, world=world, folder=tmp_path)
+    lines = StatementLine.objects.count()
+
+    again = take_in(text, world=world, folder=tmp_path, name="renamed.csv")
+
+    assert again.again
+    assert StatementLine.objects.count() == lines
+    assert StatementImport.objects.count() == 1
+
+
+def test_one_unreadable_amount_refuses_the_whole_file(world, tmp_path):
+    """R39: never 0.00, and nothing is stored."""
+    one, other = paid(world), paid(world)
+    text = statement_text(DAY)
+    for charge in (one, other):
+        row = line_of(text, charge)
+        text = text.replace(row, row.replace("19.99", "l9.99", 1))
+
+    with pytest.raises(Refused) as refused:
+        take_in(text, world=world, folder=tmp_path)
+
+    assert [bad.number for bad in refused.value.bad] == [3, 4]
+    assert StatementImport.objects.count() == 0
+    assert StatementLine.objects.count() == 0
+
+
+def test_a_file_that_does_not_add_up_is_set_aside(world, tmp_path):
+    """R40: opening + lines = closing."""
+    charge = paid(world)
+    text = statement_text(DAY)
+    text = text.replace(line_of(text, charge), "")
+
+    imported = take_in(text, world=world, folder=tmp_path)
+    look_again(world)
+
+    assert imported.statement.state == ImportState.QUARANTINED
+    assert "but the closing is 19.11" in imported.statement.reason
+    assert named() == [(Code.QUARANTINED_FILE, "0.00", "0.00")]
+
+
+def test_a_file_that_does_not_follow_is_set_aside(world, tmp_path):
+    """R40: opening = the former closing."""
+    paid(world)
+    take_in(statement_text(DAY), world=world, folder=tmp_path)
+    text = statement_text(NEXT).replace("19.11", "19.12")
+
+    imported = take_in(text, world=world, folder=tmp_path)
+
+    assert imported.statement.reason == "opening 19.12 is not the former closing 19.11"
+
+
+def test_a_file_that_came_early_is_taken_up_once_the_one_before_it_came(world, tmp_path):
+    """R40: out of order is not wrong, only early."""
+    paid(world)
+    take_in(statement_text(DAY), world=world, folder=tmp_path)
+    later = [statement_text(NEXT + timedelta(days=n)) for n in range(3)]
+    for text in (later[2], later[1]):
+        aside = take_in(text, world=world, folder=tmp_path).statement
+        assert "have no accepted file yet" in aside.reason
+
+    imported = take_in(later[0], world=world, folder=tmp_path)
+    look_again(world)
+
+    assert [file.first_day.day for file in imported.released] == [2, 3]
+    assert set(StatementImport.objects.values_list("state", flat=True)) == {"accepted"}
+    assert named() == []
+
+
+def test_a_day_is_covered_once(world, tmp_path):
+    paid(world)
+    take_in(statement_text(DAY), world=world, folder=tmp_path)
+
+    again = take_in(statement_text(DAY, NEXT), world=world, folder=tmp_path).statement
+
+    assert again.reason == "2026-01-31 is covered by another file already"
+
+
+def test_a_type_that_nobody_agreed_on_sets_the_file_aside(world, tmp_path):
+    """DESIGN section 5."""
+    charge = paid(world)
+    text = statement_text(DAY)
+    row = line_of(text, charge)
+
+    imported = take_in(
+        text.replace(row, row.replace(",charge,", ",cashback,")), world=world, folder=tmp_path
+    )
+
+    assert "is of the type 'cashback'" in imported.statement.reason
+
+
+# --- Expected files -------------------------------------------------------------------------------
+
+
+def test_a_capture_is_not_missing_before_an_accepted_file_covers_its_day(world, tmp_path):
+    """R53: until then the file is expected, then late; late is a discrepancy of its own."""
+    paid(world)
+    look_again(world)
+    expected = StatementExpectation.objects.get()
+    assert (expected.lane, expected.day, expected.state) == (LANE, DAY, "expected")
+
+    world.clock.forward(days=1)
+    assert named() == []
+    look_again(world)
+    assert mark_late_expectations(now=world.clock.now()) == 1
+    assert mark_late_expectations(now=world.clock.now()) == 0
+
+    assert named() == [(Code.LATE_FILE, "0.00", "0.00")]
+    assert "was due 2026-02-01 06:00 UTC" in Discrepancy.objects.get().explanation
+
+    take_in(statement_text(DAY), world=world, folder=tmp_path)
+    look_again(world)
+    assert named() == []
+
+
+def test_a_capture_that_the_file_does_not_show_is_missing(world, tmp_path):
+    """R53."""
+    shown, hidden = paid(world), paid(world)
+    look_again(world)
+    text = statement_text(DAY)
+
+    take_in(without(text, line_of(text, hidden)), world=world, folder=tmp_path)
+    look_again(world)
+
+    assert named() == [(Code.MISSING, "19.99", "0.00")]
+    found = Discrepancy.objects.get()
+    assert (found.charge_id, found.creator_id) == (hidden.pk, hidden.creator_id)
+    assert shown.pk != hidden.pk
+
+
+# --- Lines ----------------------------------------------------------------------------------------
+
+
+def test_a_line_short_by_three_cents_is_named(world, tmp_path):
+    """R37, R38, for what only a statement can show."""
+    charge = paid(world)
+    look_again(world)
+    text = statement_text(DAY)
+    row = line_of(text, charge)
+    shorted = row.replace("19.99,0.88,19.11", "19.96,0.88,19.08")
+
+    take_in(rebalanced(text.replace(row, shorted)), world=world, folder=tmp_path)
+    look_again(world)
+
+    assert named() == [(Code.AMOUNT, "19.99", "19.96")]
+    assert "Under-charge of 0.03 USD in the statement" in Discrepancy.objects.get().explanation
+
+
+def test_two_equal_lines_are_counted_never_collapsed(world, tmp_path):
+    """R39, R41."""
+    charge = paid(world)
+    look_again(world)
+    text = statement_text(DAY)
+    row = line_of(text, charge)
+
+    take_in(rebalanced(text.replace(row, row + row)), world=world, folder=tmp_path)
+    look_again(world)
+
+    assert StatementLine.objects.filter(type="charge").count() == 2
+    assert named() == [(Code.DUPLICATE, "19.99", "39.98")]
+
+
+@pytest.mark.parametrize("reference", ["", "order 17", "6f1c0000-0000-5000-8000-000000000001"])
+def test_a_line_that_names_nothing_of_ours_stays_unmatched(world, tmp_path, reference):
+    """R42."""
+    charge = paid(world)
+    look_again(world)
+    text = statement_text(DAY)
+    row = line_of(text, charge)
+    other = row.replace(str(charge.attempts.get().pk), reference).replace("ln_", "ln_x")
+
+    take_in(rebalanced(text.replace(row, row + other)), world=world, folder=tmp_path)
+    look_again(world)
+
+    assert named() == [(Code.UNMATCHED, "0.00", "19.99")]
+
+
+def test_a_fee_other_than_agreed_is_named(world, tmp_path):
+    FeeTerms.objects.create(
+        lane=LANE, valid_from=date(2026, 1, 1), rate=Decimal("0.029"), fixed=Decimal("0.30")
+    )
+    right, wrong = paid(world), paid(world)
+    text = statement_text(DAY)
+    row = line_of(text, wrong)
+
+    take_in(
+        rebalanced(text.replace(row, row.replace("0.88,19.11", "0.98,19.01"))),
+        world=world,
+        folder=tmp_path,
+    )
+    look_again(world)
+
+    assert named() == [(Code.FEE, "0.88", "0.98")]
+    assert right.pk != wrong.pk
+
+
+def test_a_line_shown_by_another_lane_is_named(world, tmp_path):
+    paid(world)
+    text = statement_text(DAY)
+
+    take_in(text.replace(f"{LANE}-2026", "mena-2026"), world=world, folder=tmp_path, lane="mena")
+    look_again(world)
+
+    assert named() == [(Code.LANE, "19.99", "19.99")]
+
+
+def test_a_line_edited_behind_the_service_is_named(world, tmp_path):
+    """R55: with triggers off; the line's own trigger forbids it otherwise."""
+    charge = paid(world)
+    take_in(statement_text(DAY), world=world, folder=tmp_path)
+    look_again(world)
+    assert named() == []
+
+    edit(
+        "UPDATE settlements_statementline SET gross = 19.96, net = 19.08 WHERE key = %s",
+        charge.attempts.get().pk,
+    )
+    look_again(world)
+
+    assert (Code.AMOUNT, "19.99", "19.96") in named()
+
+
+# --- What the resolver is asked first ---------------------------------------------------------------
+
+
+def resolver(world: World):
+    def resolve(attempt_id: UUID) -> None:
+        rescue.resolve_attempt(
+            attempt_id=attempt_id, clock=world.clock, gateways=world.gateways, ages=world.ages
+        )
+
+    return resolve
+
+
+def test_a_line_for_an_attempt_in_doubt_goes_to_the_resolver_first(world, tmp_path):
+    """R53, R21: the processor confirms, the charge is paid, and there is nothing to name."""
+    world.gateway.answers = [charged_but_silent(world.gateway, InDoubt("time-out"))]
+    charge = world.due_charge()
+    world.receive(charge)
+    attempt = charge.attempts.get()
+    text = _file_with(attempt, world)
+
+    take_in(text, world=world, folder=tmp_path)
+    look_again(world, resolve=resolver(world))
+
+    assert fresh(charge).state == ChargeState.SUCCEEDED
+    assert named() == []
+
+
+def test_a_line_for_an_open_attempt_is_no_discrepancy_while_nobody_knows(world, tmp_path):
+    """R53: without an answer it waits with the resolver."""
+    world.gateway.answers = [InDoubt("time-out")]
+    world.gateway.query_answers = [InDoubt("time-out")]
+    charge = world.due_charge()
+    world.receive(charge)
+
+    take_in(_file_with(charge.attempts.get(), world), world=world, folder=tmp_path)
+    look_again(world, resolve=resolver(world))
+
+    assert charge.attempts.get().outcome == AttemptOutcome.OPEN
+    assert named() == []
+
+
+def test_a_line_for_a_declined_attempt_is_named(world, tmp_path):
+    """R53: the processor was asked and stays with its decline; its own statement says otherwise."""
+    world.gateway.answers = [Declined(DeclineClass.NEVER, "stolen_card")]
+    charge = world.due_charge()
+    world.receive(charge)
+
+    take_in(_file_with(charge.attempts.get(), world), world=world, folder=tmp_path)
+    look_again(world, resolve=resolver(world))
+
+    assert named() == [(Code.NOT_CAPTURED, "0.00", "19.99")]
+
+
+def test_an_accepted_file_ends_the_daily_asking_for_what_it_does_not_list(world, tmp_path):
+    """R22: not found is asked again daily until a statement covers its day."""
+    world.gateway.answers = [InDoubt("lost")]
+    charge = world.due_charge()
+    world.receive(charge)
+    for _ in range(4):
+        world.clock.forward(seconds=3700)
+        rescue.resolve(clock=world.clock, gateways=world.gateways, ages=world.ages)
+    lost = charge.attempts.get()
+    assert (lost.verdict, lost.next_query_at is None) == ("not_found", False)
+
+    take_in(statement_text(DAY), world=world, folder=tmp_path)
+
+    assert charge.attempts.get().next_query_at is None
+
+
+def _file_with(attempt: Attempt, world: World) -> str:
+    """A file that shows a capture of an attempt we know no capture of."""
+    outcome = attempt.outcome
+    shown = Approved(attempt.amount, "USD", "sbx_1")
+    text = statement_text(DAY)
+    row = (
+        f"ln_1,charge,{attempt.pk},{shown.processor_reference},2026-01-31T12:00:00Z,"
+        f"{shown.amount},0.88,{shown.amount - Decimal('0.88')},USD,po_1\n"
+    )
+    assert outcome != AttemptOutcome.CAPTURED
+    header, opening, *rest = text.splitlines(keepends=True)
+    return rebalanced("".join([header, opening, row, *rest]))
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def test_the_command_takes_in_a_file_and_says_so(world, tmp_path):
+    paid(world)
+    path = tmp_path / "cis.csv"
+    path.write_text(statement_text(DAY))
+
+    out = StringIO()
+    call_command("import_statement", str(path), processor="sandbox", account="cis", stdout=out)
+    call_command("import_statement", str(path), processor="sandbox", account="cis", stdout=out)
+
+    assert out.getvalue().splitlines() == [
+        "cis, 2026-01-31 to 2026-01-31: accepted: 1 lines",
+        "cis, 2026-01-31 to 2026-01-31: was imported before, nothing added: 1 lines",
+    ]
+
+
+def test_the_command_refuses_with_every_bad_line_and_code_2(world, tmp_path):
+    """R39."""
+    paid(world)
+    path = tmp_path / "cis.csv"
+    path.write_text(statement_text(DAY).replace("19.99", "null"))
+
+    with pytest.raises(CommandError, match="line 3: gross 'null'") as refused:
+        call_command("import_statement", str(path), processor="sandbox", account="cis")
+
+    assert refused.value.returncode == 2
+
+
+@pytest.mark.parametrize("account", ["nowhere", ""])
+def test_the_command_knows_its_accounts(world, tmp_path, account):
+    with pytest.raises(CommandError, match="is no account of ours; there are sandbox cis"):
+        call_command("import_statement", str(tmp_path), processor="sandbox", account=account)
