@@ -126,10 +126,11 @@ class QoS(_SQS.QoS):  # type: ignore[misc]
         return True
 
     def _back_off(self, receipt: str, info: Mapping[str, Any]) -> None:
-        queue = info.get("routing_key", "")
-        policy = self.channel.predefined_queues.get(queue, {}).get("backoff_policy")
-        if not policy or "sqs_message" not in info:
+        if "sqs_message" not in info:
             return
+        # By its URL: a foreign message need not say by which key it was routed.
+        queue = info["sqs_queue"].rpartition("/")[2]
+        policy = self.channel.predefined_queues[queue]["backoff_policy"]
         count = int(info["sqs_message"].get("Attributes", {}).get("ApproximateReceiveCount", 1))
         try:
             self.channel.sqs(queue).change_message_visibility(
