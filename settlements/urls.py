@@ -1,5 +1,14 @@
 """Pages of settlements that stand at addresses of checkout's admin."""
 
-from django.urls import URLPattern
+from django.contrib import admin
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from settlements.admin import proof
+
+urlpatterns: list[URLPattern] = [
+    path(
+        "checkout/charge/<uuid:charge_id>/proof/",
+        admin.site.admin_view(proof),
+        name="charge_proof",
+    ),
+]

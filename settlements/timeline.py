@@ -1,0 +1,134 @@
+"""Everything that happened to a charge, in the order it happened, by the real clock."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+
+from checkout.models import Attempt, Case, Charge, Door, EntryKind, LedgerEntry, OutboxMessage
+from settlements.proof import Facts
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One line: when, what sort of thing, which badge, and what happened in words."""
+
+    at: datetime
+    sort: str
+    badge: str
+    text: str
+
+
+def timeline(facts: Facts) -> list[Happening]:
+    """The whole story, oldest first; what shares a moment keeps the order of cause and effect."""
+    charge = facts.charge
+    happenings = [
+        Happening(
+            charge.created_at,
+            "billed",
+            "due",
+            f"{charge.amount} USD for {charge.period_start} to {charge.period_end}, "
+            f"billing date {charge.billed_at:%Y-%m-%d %H:%M} UTC",
+        ),
+        *_entries(facts),
+        *_messages(facts),
+        *(line for attempt in facts.attempts for line in _attempt(attempt)),
+        *_cases(charge),
+        *_statement(facts),
+        *_discrepancies(facts),
+        *_decisions(charge),
+    ]
+    return sorted(happenings, key=lambda happening: happening.at)
+
+
+def _attempt(attempt: Attempt) -> Iterator[Happening]:
+    sends = f", sent {attempt.sends} times" if attempt.sends > 1 else ""
+    text = f"attempt {attempt} begins: {attempt.amount} USD through {attempt.lane}{sends}"
+    yield Happening(attempt.started_at, "attempt", "attempting", text)
+    if attempt.doubt:
+        asked = f"; asked {attempt.queries} times" if attempt.queries else ""
+        text = f"attempt {attempt} is in doubt: {attempt.doubt}{asked}"
+        yield Happening(attempt.last_sent_at, "in doubt", "in_doubt", text)
+    if attempt.ended_at:
+        yield Happening(attempt.ended_at, "outcome", attempt.outcome, _outcome(attempt))
+
+
+def _outcome(attempt: Attempt) -> str:
+    if attempt.has_capture:
+        reference = attempt.processor_reference or "no reference"
+        text = f"attempt {attempt}: {attempt.captured_amount} USD captured ({reference})"
+        return text if attempt.outcome == "captured" else f"{text}, which the charge could not take"
+    if attempt.decline_class:
+        return f"attempt {attempt}: declined, {attempt.decline_class} ({attempt.decline_code})"
+    return f"attempt {attempt}: not charged, {attempt.get_verdict_display() or attempt.verdict}"
+
+
+def _messages(facts: Facts) -> Iterator[Happening]:
+    for message in facts.messages:
+        yield Happening(message.created_at, *_message(message))
+
+
+def _message(message: OutboxMessage) -> tuple[str, str, str]:
+    out = f"published {message.published_at:%H:%M:%S}" if message.published_at else "not published"
+    if message.parked_at:
+        out = f"parked: {message.last_error}"
+    if message.door == Door.SQS:
+        later = message.available_at > message.created_at
+        when = f", to leave {message.available_at:%Y-%m-%d %H:%M:%S}" if later else ""
+        return "dispatch", "pending", f"{message.type} recorded{when}; {out}"
+    seen = ", read back" if message.seen_at else ""
+    return "event", "quiet", f"{message.type}, number {message.event_seq}; {out}{seen}"
+
+
+def _entries(facts: Facts) -> Iterator[Happening]:
+    """Entries are dated by the business clock; here each stands beside the fact that made it."""
+    ended = {attempt.pk: attempt.ended_at for attempt in facts.attempts}
+    for entry in facts.entries:
+        postings = ", ".join(f"{p.account} {p.amount:+,.2f}" for p in entry.postings.all())
+        at = ended.get(entry.attempt_id) if entry.attempt_id else _closing(entry, facts)
+        yield Happening(at or entry.posted_at, "ledger", "quiet", f"{entry.kind}: {postings}")
+
+
+def _closing(entry: LedgerEntry, facts: Facts) -> datetime | None:
+    if entry.kind == EntryKind.BILLED:
+        return facts.charge.created_at
+    types = (m.created_at for m in facts.messages if m.type == f"charge.{entry.kind}")
+    return next(types, None)
+
+
+def _cases(charge: Charge) -> Iterator[Happening]:
+    for case in Case.objects.filter(charge=charge).order_by("opened_at", "id"):
+        kind = case.get_kind_display().lower()
+        yield Happening(case.opened_at, "case", "open", f"{kind}: {case.reason}")
+        if case.closed_at:
+            text = f"{kind} closed: {case.closed_because}"
+            yield Happening(case.closed_at, "case", "closed", text)
+
+
+def _statement(facts: Facts) -> Iterator[Happening]:
+    for line in facts.lines:
+        text = (
+            f"line {line.number} of {line.statement.file_name}: {line.type} of {line.gross} USD, "
+            f"fee {line.fee}, net {line.net}"
+        )
+        yield Happening(line.statement.imported_at, "statement", "quiet", text)
+
+
+def _discrepancies(facts: Facts) -> Iterator[Happening]:
+    for found in facts.discrepancies:
+        text = f"{found.kind}: {found.explanation}"
+        yield Happening(found.opened_at, "discrepancy", "discrepant", text)
+        if found.cleared_at:
+            text = f"{found.kind} cleared by {found.cleared_because}"
+            yield Happening(found.cleared_at, "discrepancy", "proved", text)
+
+
+def _decisions(charge: Charge) -> Iterable[Happening]:
+    rows = LogEntry.objects.filter(
+        content_type=ContentType.objects.get_for_model(Charge), object_id=str(charge.pk)
+    ).select_related("user")
+    for row in rows.order_by("action_time", "id"):
+        text = f"{row.user.get_username()}: {row.get_change_message()}"
+        yield Happening(row.action_time, "decision", "open", text)
