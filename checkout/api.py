@@ -37,6 +37,8 @@ from checkout.http import (
     idempotent,
     in_one_commit,
     reading,
+    refuse_chunks,
+    sent_json,
     validated,
     validated_query,
 )
@@ -184,7 +186,7 @@ class Creators(APIView):
     )
     def post(self, request: Request) -> HttpResponse:
         key = idempotency_key(request)
-        facts = validated(NewCreator, request.data)
+        facts = validated(NewCreator, sent_json(request))
         account_id, now = caller(request).account_id, wiring.clock().now()
 
         def register() -> tuple[int, object]:
@@ -263,7 +265,7 @@ class Checkouts(APIView):
     )
     def post(self, request: Request) -> HttpResponse:
         key = idempotency_key(request)
-        asked = validated(NewCheckout, request.data)
+        asked = validated(NewCheckout, sent_json(request))
         account_id, now = caller(request).account_id, wiring.clock().now()
 
         def start() -> tuple[int, object]:
@@ -432,10 +434,11 @@ class Webhooks(APIView):
         responses=answers(
             {202: WebhookTaken, 200: WebhookTaken},
             *ANYWHERE,
-            *("bad-request", "bad-signature", "not-found", "body-too-large"),
+            *("bad-request", "bad-signature", "not-found", "length-required", "body-too-large"),
         ),
     )
     def post(self, request: Request, processor: str) -> HttpResponse:
+        refuse_chunks(request)
         body, now = request.body, wiring.clock().now()
         try:
             hint = _gateway_of(processor).parse_webhook(body, request.headers, now=now.real)

@@ -4,7 +4,11 @@ import json
 import logging
 from datetime import UTC, datetime
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    *("message", "asctime", "taskName"),
+    # Django adds the request to what it logs, and with it a query string: it may hold anything.
+    "request",
+}
 
 
 class JsonFormatter(logging.Formatter):

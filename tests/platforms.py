@@ -60,7 +60,7 @@ def ready_platform() -> Platform:
     """A platform, with a plan to sell and a country that is served."""
     factories.plan()
     factories.routing_rule("KZ")
-    return platform_named("platform")
+    return platform_named("first platform")
 
 
 def register(platform: Platform, external_id: str = "creator-1", country: str = "KZ") -> Creator:

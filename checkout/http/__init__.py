@@ -1,6 +1,13 @@
 """How the API meets HTTP: keys, strict JSON, problems, deadlines, and a POST that happens once."""
 
-from checkout.http.bodies import StrictJsonParser, looks_like_card, validated, validated_query
+from checkout.http.bodies import (
+    StrictJsonParser,
+    looks_like_card,
+    refuse_chunks,
+    sent_json,
+    validated,
+    validated_query,
+)
 from checkout.http.deadline import in_one_commit, reading
 from checkout.http.fields import Instant, Money, Text, Uuid, WholeNumber
 from checkout.http.keys import ApiKeyAuthentication, Caller, caller
@@ -41,6 +48,8 @@ __all__ = [
     "looks_like_card",
     "problem_handler",
     "reading",
+    "refuse_chunks",
+    "sent_json",
     "validated",
     "validated_query",
 ]

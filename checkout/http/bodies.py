@@ -136,6 +136,18 @@ def _printable(name: str) -> str:
     return name if len(name) <= 64 else name[:61] + "..."
 
 
+def sent_json(request: Request) -> object:
+    """The body, parsed; Problem length-required for one in chunks, which WSGI reads as empty."""
+    refuse_chunks(request)
+    return request.data
+
+
+def refuse_chunks(request: Request) -> None:
+    """Raise Problem length-required (411) unless the length of the body was announced."""
+    if request.META.get("HTTP_TRANSFER_ENCODING") and not request.META.get("CONTENT_LENGTH"):
+        raise Problem("length-required", "Send the body whole, with its Content-Length.")
+
+
 def validated(serializer: type[serializers.Serializer[Any]], given: object) -> dict[str, Any]:
     """The body's values by the serializer; Problem validation-failed also for unknown fields."""
     if not isinstance(given, dict):

@@ -32,7 +32,13 @@ WITH_KEY: Final = (*ANYWHERE, "unauthenticated")
 ON_POST: Final = (
     *WITH_KEY,
     *("malformed-body", "idempotency-key-missing", "idempotency-key-invalid"),
-    *("idempotency-key-in-use", "conflict", "body-too-large", "unsupported-media-type"),
+    *(
+        "idempotency-key-in-use",
+        "conflict",
+        "length-required",
+        "body-too-large",
+        "unsupported-media-type",
+    ),
     *("validation-failed", "idempotency-key-reused"),
 )
 IDEMPOTENCY: Final = (

@@ -49,6 +49,7 @@ PROBLEMS: Final = {
         ProblemType("creator-exists", 409, "A creator with this external id exists"),
         ProblemType("idempotency-key-in-use", 409, "The first request with this key still runs"),
         ProblemType("conflict", 409, "The request contradicts what is stored"),
+        ProblemType("length-required", 411, "The body's length is missing"),
         ProblemType("body-too-large", 413, "The body is too large"),
         ProblemType("unsupported-media-type", 415, "The body must be application/json"),
         ProblemType("validation-failed", 422, "Some fields are not usable"),

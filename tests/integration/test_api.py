@@ -104,7 +104,7 @@ def test_a_wrong_secret_and_a_revoked_key_are_refused_alike(platform: Platform) 
     assert platform.get("/v1/charges").status_code == 200
 
     prefix = platform.key.split("_")[1]
-    call_command("create_api_key", "platform", revoke=prefix, stderr=StringIO())
+    call_command("create_api_key", "first platform", revoke=prefix, stderr=StringIO())
     revoked = platform.get("/v1/charges")
 
     assert (refused.status_code, revoked.status_code) == (401, 401)

@@ -5,15 +5,20 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connections
 
-from checkout import wiring
+from checkout import rescue, wiring
+from checkout.gateways import Approved, Pending
 from checkout.models import (
+    Attempt,
+    ChargeState,
     WebhookDelivery,
 )
+from tests.factories import World, fresh
+from tests.fakes import START
 from tests.platforms import Platform, ready_platform, send_webhook, signature, slug
 
 pytestmark = pytest.mark.django_db
@@ -108,3 +113,35 @@ def test_a_webhook_of_more_than_256_kb_is_refused(platform: Platform) -> None:
     response = send_webhook(platform, b"x" * (256 * 1024 + 1))
 
     assert (response.status_code, slug(response)) == (413, "body-too-large")
+
+
+def webhook_about(attempt_id: UUID, *, event_id: str) -> dict[str, str]:
+    return {"id": event_id, "type": "charge.updated", "reference": str(attempt_id)}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_r28_f24_a_webhook_ahead_of_its_attempt_is_applied_later_by_query(
+    platform: Platform,
+) -> None:
+    world = World()
+    world.clock.forward(seconds=(wiring.clock().real_now() - START).total_seconds() + 1)
+    charge = world.due_charge()
+    attempt_id = Attempt.derive_id(charge_id=charge.pk, round=1, number=1)
+
+    def apply() -> int:
+        return rescue.apply_webhooks(clock=world.clock, gateways=world.gateways, ages=world.ages)
+
+    send_webhook(platform, webhook_about(attempt_id, event_id="evt_early"))
+    early = apply()
+    world.gateway.answers = [Pending(None)]
+    world.receive(charge)
+    state_before = fresh(charge).state
+    world.gateway.query_answers = [Approved(charge.amount, "USD", "ref")]
+    world.clock.forward(days=1)
+    applied = apply()
+
+    assert (early, applied) == (0, 1)
+    assert state_before == ChargeState.PENDING
+    assert fresh(charge).state == ChargeState.SUCCEEDED
+    assert WebhookDelivery.objects.get().applied_at is not None
+    assert apply() == 0
