@@ -79,7 +79,6 @@ class AttemptInline(ReadOnlyInline):
         "ended_at",
         "processor_reference",
     )
-    readonly_fields = ("which", "shown_outcome", "why", "captured")
 
     @admin.display(description="round.number")
     def which(self, attempt: Attempt) -> str:

@@ -25,7 +25,6 @@ class InstrumentInline(ReadOnlyInline):
     model = Instrument
     ordering = ("-created_at",)
     fields = ("id", "masked_token", "created_at", "dead_at", "dead_reason")
-    readonly_fields = ("masked_token",)
 
     @admin.display(description="token")
     def masked_token(self, instrument: Instrument) -> str:

@@ -146,7 +146,7 @@ class HoldAdmin(ReadOnlyAdmin):
             target = read_target(form.cleaned_data["target"], lanes=settings.LANES)
             hold = place_hold(target, form.cleaned_data, request.user.get_username())
             self.log_addition(request, hold, f"Placed: {hold.reason}")
-            self.message_user(request, f"{target} is stopped: {hold.reason}", messages.SUCCESS)
+            self.message_user(request, f"Stopped: {target} ({hold.reason})", messages.SUCCESS)
             return HttpResponseRedirect(reverse("admin:checkout_hold_changelist"))
         question = Question(
             action="place",
