@@ -34,6 +34,7 @@ from checkout.models import (
     ChargeState,
     Instrument,
     RetryCounter,
+    Verdict,
 )
 from checkout.moves import dispatch, exhaust, locked_charge, open_repair_case, void
 from checkout.outcomes import Fate, record_outcome
@@ -222,7 +223,8 @@ def _wait_before(
         return held.until or later
     window = now.real - timedelta(seconds=ages.attempts_window)
     recent = Attempt.objects.filter(instrument=instrument, started_at__gt=window)
-    if recent.count() >= ages.attempts_per_instrument:  # R30
+    # What was not sent reached no network: an hour's outage must not cap a card for a month (R52).
+    if recent.exclude(verdict=Verdict.NOT_SENT).count() >= ages.attempts_per_instrument:  # R30
         return later
     if Charge.objects.filter(creator_id=charge.creator_id, state=S.ATTEMPTING).exists():
         return later
