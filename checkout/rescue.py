@@ -9,14 +9,14 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from django.db import connection
 
 from checkout import ledger
 from checkout.clock import Ages, Clock, Moment
-from checkout.commit import committed
+from checkout.commit import DatabaseAway, committed
 from checkout.failpoints import failpoint
 from checkout.gateways import Answer, Gateway, Pending
 from checkout.messages import DeadLetter
@@ -49,6 +49,7 @@ from checkout.outcomes import record_outcome
 logger = logging.getLogger(__name__)
 
 S = ChargeState
+T = TypeVar("T")
 WEBHOOK_TRIES: Final = 20
 
 
@@ -69,16 +70,34 @@ def resolve(*, clock: Clock, gateways: Mapping[str, Gateway], ages: Ages, limit:
     Returns how many were asked about. An attempt whose answer fails is asked again at its next time;
     it never keeps the others from being asked.
     """
-    asked = 0
     due = Attempt.objects.to_ask_about(clock.now().real).values_list("id", flat=True)[:limit]
-    for attempt_id in list(due):
+    return _each(
+        list(due),
+        lambda attempt_id: resolve_attempt(
+            attempt_id=attempt_id, clock=clock, gateways=gateways, ages=ages
+        ),
+        otherwise=lambda attempt_id: _ask_later(attempt_id, now=clock.now(), ages=ages),
+    )
+
+
+def _each(
+    things: Iterable[T], do: Callable[[T], object], *, otherwise: Callable[[T], object] = repr
+) -> int:
+    """Do it to each, and `otherwise` to one that failed: it is logged and stops no other.
+
+    Returns how many went well. Raises commit.DatabaseAway, which is no single thing's fault.
+    """
+    done = 0
+    for thing in things:
         try:
-            resolve_attempt(attempt_id=attempt_id, clock=clock, gateways=gateways, ages=ages)
-            asked += 1
+            do(thing)
+            done += 1
+        except DatabaseAway:
+            raise
         except Exception:
-            logger.exception("resolve failed", extra={"attempt_id": attempt_id})
-            _ask_later(attempt_id, now=clock.now(), ages=ages)
-    return asked
+            logger.exception("rescue failed", extra={"subject": str(thing)})
+            otherwise(thing)
+    return done
 
 
 def resolve_attempt(
@@ -147,28 +166,34 @@ def apply_webhooks(
     One that names an attempt we do not know yet is tried again, later and later (F24). Returns how
     many were applied. Applied twice, the second query finds the outcome already written.
     """
-    now = clock.now().real
-    waiting = WebhookDelivery.objects.filter(applied_at__isnull=True, next_try_at__lte=now)
-    applied = 0
-    for delivery in waiting.order_by("next_try_at", "id")[:limit]:
-        reference = delivery.reference
-        if reference and Attempt.objects.filter(pk=reference).exists():
-            resolve_attempt(attempt_id=reference, clock=clock, gateways=gateways, ages=ages)
-            WebhookDelivery.objects.filter(pk=delivery.pk).update(applied_at=clock.now().real)
-            applied += 1
-        else:
-            _try_webhook_later(delivery, now=clock.now())
-    return applied
+    now = clock.now()
+    due = WebhookDelivery.objects.filter(applied_at__isnull=True, next_try_at__lte=now.real)
+    waiting = list(due.order_by("next_try_at", "id")[:limit])
+    ours = Attempt.objects.in_bulk([d.reference for d in waiting if d.reference])
+    for delivery in waiting:
+        if delivery.reference not in ours:
+            _try_webhook_later(delivery, note="no attempt of ours has this reference", now=now)
+    return _each(
+        [delivery for delivery in waiting if delivery.reference in ours],
+        partial(_apply_webhook, clock=clock, gateways=gateways, ages=ages),
+        otherwise=partial(_try_webhook_later, note="its attempt could not be asked about", now=now),
+    )
 
 
-def _try_webhook_later(delivery: WebhookDelivery, *, now: Moment) -> None:
+def _apply_webhook(
+    delivery: WebhookDelivery, *, clock: Clock, gateways: Mapping[str, Gateway], ages: Ages
+) -> None:
+    if delivery.reference:
+        resolve_attempt(attempt_id=delivery.reference, clock=clock, gateways=gateways, ages=ages)
+    WebhookDelivery.objects.filter(pk=delivery.pk).update(applied_at=clock.now().real, note="")
+
+
+def _try_webhook_later(delivery: WebhookDelivery, *, note: str, now: Moment) -> None:
+    """Twice as late each time, up to a day; after `WEBHOOK_TRIES` it is only kept."""
     tries = delivery.tries + 1
     later = now.real + timedelta(seconds=min(2**tries, 86400))
-    given_up = tries >= WEBHOOK_TRIES
     WebhookDelivery.objects.filter(pk=delivery.pk).update(
-        tries=tries,
-        next_try_at=None if given_up else later,
-        note="no attempt of ours has this reference" if given_up else "waits for its attempt",
+        tries=tries, next_try_at=None if tries >= WEBHOOK_TRIES else later, note=note
     )
 
 
@@ -199,14 +224,16 @@ def sweep(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
     """
     now = clock.now()
     silent = _silent_charges(now=now, ages=ages, limit=limit)
-    for charge_id in silent:
+
+    def dispatch_one(charge_id: UUID) -> None:
         committed(
             partial(_sweep_one, charge_id, now=now, ages=ages),
             deadline=ages.database_wait_before_call,
             clock=clock,
         )
         failpoint("sweep.dispatched")
-    return len(silent)
+
+    return _each(silent, dispatch_one)
 
 
 def _silent_charges(*, now: Moment, ages: Ages, limit: int) -> list[UUID]:
@@ -239,13 +266,14 @@ def open_next_rounds(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
     now = clock.now()
     due = Charge.objects.filter(awaits=Awaits.DATE, next_round_at__lte=now.business)
     ids = list(due.order_by("next_round_at", "id").values_list("id", flat=True)[:limit])
-    for charge_id in ids:
-        committed(
+    return _each(
+        ids,
+        lambda charge_id: committed(
             partial(_open_next_round, charge_id, now=now),
             deadline=ages.database_wait_before_call,
             clock=clock,
-        )
-    return len(ids)
+        ),
+    )
 
 
 def _open_next_round(charge_id: UUID, *, now: Moment) -> None:
@@ -269,8 +297,8 @@ def drain_dead_letters(
 
     A crash between the two finds the case already there, and only deletes. Returns how many.
     """
-    drained = 0
-    for letter in letters:
+
+    def drain(letter: DeadLetter) -> None:
         committed(
             partial(_explain, letter, now=clock.now(), ages=ages),
             deadline=ages.database_wait_before_call,
@@ -278,8 +306,8 @@ def drain_dead_letters(
         )
         failpoint("drain.case_committed")
         delete(letter)
-        drained += 1
-    return drained
+
+    return _each(letters, drain)
 
 
 def _explain(letter: DeadLetter, *, now: Moment, ages: Ages) -> None:
