@@ -1,6 +1,6 @@
 """Fakes at our own ports: a clock that is moved by hand, a processor with its own journal."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,11 +12,13 @@ from checkout.gateways import (
     Approved,
     ChargeRequest,
     Expired,
+    InDoubt,
     NotFound,
     Outcome,
     Pending,
     WebhookHint,
 )
+from checkout.messages import Acknowledged, Answer, Outgoing, Refused
 
 START = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -57,7 +59,8 @@ class FakeGateway:
     """A processor in memory: it answers what a test asked for and keeps its own journal.
 
     `answers` are used up one a send of a new reference; then it approves. A function in the list is
-    called with the request, and may raise or do something in between. `journal` is the truth.
+    called with the request, and may raise or do something in between. `journal` is the truth. While
+    `away` is set, every send hears it and nothing is taken, and every query is in doubt.
     """
 
     processor: str = "sandbox"
@@ -70,9 +73,12 @@ class FakeGateway:
     asked: list[UUID] = field(default_factory=list)
     expired: list[UUID] = field(default_factory=list)
     query_answers: list[Answer | Callable[[UUID], Answer]] = field(default_factory=list)
+    away: Outcome | None = None
 
     def charge(self, request: ChargeRequest, *, deadline: float) -> Outcome:
         self.sent.append(request)
+        if self.away is not None:
+            return self.away
         known = self.journal.get(request.reference)
         if known is not None:
             return known
@@ -88,6 +94,8 @@ class FakeGateway:
 
     def query(self, reference: UUID, *, deadline: float) -> Answer:
         self.asked.append(reference)
+        if self.away is not None:
+            return InDoubt("the processor is away", lane_failed=True)
         if self.query_answers:
             answer = self.query_answers.pop(0)
             return answer(reference) if callable(answer) else answer
@@ -128,3 +136,36 @@ def charged_but_silent(gateway: FakeGateway, answer: Outcome) -> Callable[[Charg
         return answer
 
     return act
+
+
+@dataclass
+class FakeBroker:
+    """A door's broker in memory. `refusals` holds, by event id, why a message is refused, while it is there.
+
+    `log` is what it took, in order. `before` is called ahead of each batch and may do harm.
+    """
+
+    lingers: float = 0.0
+    refusals: dict[UUID, Refused] = field(default_factory=dict)
+    log: list[Outgoing] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    purged: int = 0
+    before: Callable[[], object] = lambda: None
+
+    def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        self.before()
+        self.batches.append(len(messages))
+        return [self._take(message) for message in messages]
+
+    def _take(self, message: Outgoing) -> Answer:
+        if refusal := self.refusals.get(message.event_id):
+            return Refused(message.id, refusal.reason, permanent=refusal.permanent)
+        self.log.append(message)
+        return Acknowledged(message.id, partition=0, offset=len(self.log) - 1)
+
+    def purge(self) -> None:
+        self.purged += 1
+
+    def sequences(self, key: UUID) -> list[int | None]:
+        """The sequence numbers of a creator's events, as they arrived."""
+        return [message.event_seq for message in self.log if message.key == key]
