@@ -23,5 +23,6 @@ RUN ENVIRONMENT=local SECRET_KEY=build DATABASE_URL=postgresql://build:build@bui
     PROCESSOR_WEBHOOK_SECRET=build python manage.py collectstatic --noinput
 USER 10001
 EXPOSE 8000
-CMD ["gunicorn", "config.wsgi:application", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", \
-     "--workers", "2", "--threads", "4", "--no-control-socket"]
+CMD ["gunicorn", "--config", "python:config.gunicorn", "config.wsgi:application", \
+     "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "4", \
+     "--no-control-socket"]
