@@ -105,15 +105,19 @@ def _first_with_key(account_id: UUID, key: str, asked: str, now: Moment) -> bool
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
             raise
-        raise Problem(
-            "idempotency-key-in-use",
-            "Repeat the request in a moment, with the same key.",
-            headers={"Retry-After": "2"},
-        ) from error
+        raise _in_use() from error
+
+
+def _in_use() -> Problem:
+    said = "Repeat the request in a moment, with the same key."
+    return Problem("idempotency-key-in-use", said, headers={"Retry-After": "2"})
 
 
 def _stored(account_id: UUID, key: str, asked: str) -> _Reply:
-    record = IdempotencyRecord.objects.get(account_id=account_id, key=key)
+    record = IdempotencyRecord.objects.filter(account_id=account_id, key=key).first()
+    if record is None:
+        # The timetable forgot the answer after its 30 days, between our insert and this question.
+        raise _in_use()
     if record.request_sha256 != asked:
         raise Problem("idempotency-key-reused", "Another body or address was sent with this key.")
     return _Reply(record.status or 200, record.body, replayed=True)
