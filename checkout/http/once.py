@@ -18,7 +18,7 @@ from checkout.failpoints import failpoint
 from checkout.http.bodies import looks_like_card
 from checkout.http.deadline import in_one_commit
 from checkout.http.keys import caller
-from checkout.http.problems import Problem, as_json
+from checkout.http.problems import Problem, answered, as_json
 from checkout.models import IdempotencyRecord
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def idempotent(
             "replayed": reply.replayed,
         },
     )
-    response = HttpResponse(reply.body, "application/json", reply.status)
+    response = answered(reply.body, status=reply.status)
     if reply.replayed:
         response["Idempotent-Replayed"] = "true"
     return response

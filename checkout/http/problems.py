@@ -108,8 +108,11 @@ class Problem(Exception):
         }
         if self.errors:
             document["errors"] = [{"field": name, "message": said} for name, said in self.errors]
-        return HttpResponse(
-            as_json(document), PROBLEM_MEDIA_TYPE, kind.status, headers=dict(self.headers)
+        return answered(
+            as_json(document),
+            status=kind.status,
+            media_type=PROBLEM_MEDIA_TYPE,
+            headers=self.headers,
         )
 
 
@@ -191,3 +194,16 @@ def answer_500(request: HttpRequest) -> HttpResponse:
 def as_json(document: object) -> str:
     """The bytes of an answer: amounts are strings already, dates and UUIDs become strings."""
     return json.dumps(document, cls=JSONEncoder, ensure_ascii=False, separators=(",", ":"))
+
+
+def answered(
+    body: str,
+    *,
+    status: int = 200,
+    media_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> HttpResponse:
+    """An answer of the API; no cache on the way may keep it, as it holds names and addresses."""
+    return HttpResponse(
+        body, media_type, status, headers={"Cache-Control": "no-store", **(headers or {})}
+    )

@@ -52,6 +52,7 @@ def test_a_creator_is_registered(platform: Platform) -> None:
     derived = Creator.derive_id(account_id=platform.account.pk, external_id="creator-7")
     assert response.json() == NEW_CREATOR | {"id": str(derived)}
     assert Creator.objects.get().name == "Дана Серік"
+    assert response["Cache-Control"] == "no-store"
 
 
 def test_a_checkout_answers_with_its_charge(platform: Platform, creator: Creator) -> None:

@@ -300,6 +300,16 @@ def test_f18_too_many_waiters_are_answered_at_once(monkeypatch: pytest.MonkeyPat
     assert wiring.clock().monotonic() - started < 0.25
 
 
+def test_a_creator_locked_for_too_long_is_a_503(platform: Platform, creator: Creator) -> None:
+    """Another transaction (a bill run, say) holds the creator; the client is to come again."""
+    with psycopg.connect(_dsn()) as other:
+        other.execute("SELECT 1 FROM checkout_creator WHERE id = %s FOR UPDATE", [creator.pk])
+        response = platform.start(of=creator)
+
+    assert (response.status_code, slug(response)) == (503, "database-away")
+    assert platform.start(of=creator).status_code == 201
+
+
 def test_f18_a_database_that_comes_back_in_time_is_not_noticed(
     platform: Platform, creator: Creator
 ) -> None:

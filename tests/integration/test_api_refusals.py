@@ -135,6 +135,8 @@ def test_a_checkout_names_the_field_that_is_wrong(
         ({"external_id": ""}, "external_id"),
         ({"name": "a\nb"}, "name"),
         ({"email": "nobody"}, "email"),
+        ({"email": " dana@example.com"}, "email"),
+        ({"email": 5}, "email"),
         ({"country": "kz"}, "country"),
         ({"country": "KZ\n"}, "country"),
         ({"country": "KAZ"}, "country"),
