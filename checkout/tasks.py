@@ -38,7 +38,7 @@ def attempt_charge(
     charge_id: str,
     round: int,
     dispatch: int,
-    creator_id: str,  # noqa: ARG001  the message's group; here it only names the log line's creator
+    creator_id: str,
     **_: object,
 ) -> None:
     """Receive a dispatch: acknowledge by returning, leave by Reject.
@@ -48,6 +48,8 @@ def attempt_charge(
     """
     kwargs = {"charge_id": charge_id, "round": round, "dispatch": dispatch}
     receive = read_receive(kwargs, count=queue.receive_count(task))
+    # Said first, so that the receive of a worker that is killed now is counted too.
+    logger.info("received", extra=kwargs | {"creator_id": creator_id, "count": receive.count})
     close_old_connections()  # checks a kept connection before it carries a charge
     try:
         fate = charging.attempt_charge(

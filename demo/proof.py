@@ -34,6 +34,7 @@ from settlements.models import Discrepancy
 
 NOTHING: Final = Decimal("0.00")
 MOST_ATTEMPTS: Final = 3
+MOST_OUTAGES: Final = 5
 MOST_RECEIVES: Final = 3
 SETTLED: Final = frozenset(
     {
@@ -63,7 +64,7 @@ def prove(stage: Stage, memory: Memory) -> list[Line]:
     captures = captures_of(stage.journal())
     lines: list[Callable[[], Line]] = [
         creators,
-        subscriptions,
+        lambda: subscriptions(memory),
         lambda: refusal(memory),
         lambda: outages(stage, memory),
         charges,
@@ -99,10 +100,10 @@ def creators() -> Line:
     return Line("creators", f"{Creator.objects.count()} in {countries} countries")
 
 
-def subscriptions() -> Line:
+def subscriptions(memory: Memory) -> Line:
     states = counted(Subscription.objects.values_list("state"))
-    started, expected = sum(states.values()), Creator.objects.count()
-    why = "" if started == expected else f"{expected} creators, but {started} subscriptions"
+    started, asked = sum(states.values()), memory.checkouts
+    why = "" if started == asked else f"{asked} checkouts were answered, {started} subscriptions"
     return Line("subscriptions", listed(states), why)
 
 
@@ -114,8 +115,8 @@ def refusal(memory: Memory) -> Line:
 def outages(stage: Stage, memory: Memory) -> Line:
     down = stage.down()
     why = f"not up again: {', '.join(down)}" if down else ""
-    if not memory.outages:
-        why = "no fault was put in"
+    if len(memory.outages) < MOST_OUTAGES:
+        why = f"only {len(memory.outages)} of {MOST_OUTAGES} faults were put in"
     return Line("faults put in on purpose", ", ".join(memory.outages), why)
 
 
@@ -146,12 +147,14 @@ def receives(stage: Stage) -> Line:
 
 
 def dead_letters() -> Line:
-    cases = Case.objects.filter(kind=CaseKind.DEAD_LETTER).count()
+    cases = Case.objects.filter(kind=CaseKind.DEAD_LETTER)
+    closed = counted(cases.values_list("closed_because"))
     queue = wiring.queue().waiting()
     why = f"{queue.dead} in the dead-letter queue without a case" if queue.dead else ""
     return Line(
         "dead letters",
-        f"{cases}, each with its case; on the queue: {queue.visible + queue.in_flight}",
+        f"{cases.count()}, each with its case ({listed(closed)});"
+        f" left on the queue: {queue.visible + queue.in_flight}",
         why,
     )
 
@@ -276,10 +279,10 @@ def discrepancies(memory: Memory) -> Line:
     if len(stray) > 5:
         why += f"; and {len(stray) - 5} more"
     found = counted(open_now.values_list("kind"))
-    cleared = Discrepancy.objects.filter(cleared_at__isnull=False).count()
+    cleared = counted(Discrepancy.objects.filter(cleared_at__isnull=False).values_list("code"))
     return Line(
         "open discrepancies after a full pass",
-        f"{listed(found)}, all of the two charges; {cleared} others came and were cleared",
+        f"{listed(found)}, all of the two charges; cleared by evidence: {listed(cleared)}",
         why,
     )
 

@@ -45,7 +45,8 @@ class Memory:
     """What the story did so far, in a file, so that a second run goes on instead of doing it twice."""
 
     began_on: str = ""
-    weeks: int = 0
+    checkouts: int = 0
+    steps: int = 0
     refused: str = ""
     outages: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -102,9 +103,14 @@ class Stage:
         self._ask(f"pause {part} {seconds:g}")
 
     def down(self) -> list[str]:
-        """The parts that should be up and are not."""
+        """The parts that should be up and are not; the demonstration itself is none of them."""
         services = self._ask("status")["services"]
-        return [name for name, one in services.items() if one["state"] not in {"up", "done"}]
+        well = {"up", "done"}
+        return [
+            name
+            for name, one in services.items()
+            if one["state"] not in well and name != "demonstration"
+        ]
 
     def instruct_processor(self, instruction: Mapping[str, object]) -> None:
         """Tell the sandbox processor to misbehave."""

@@ -3,8 +3,9 @@
 1. `load`: plans, routing rules and creators, by file; an account and its API key.
 2. `start_checkouts`: by HTTP, a dozen at a time; a creator in a country nobody may serve is refused.
 3. `live_through`: the business clock moves week by week; after each step everything must come to rest.
-   - In week `OUTAGE_WEEK` a worker and a relay are killed and SQS is away for ten seconds.
-   - In week `SHORT_WEEK` the processor captures a charge 0.03 USD short, and another charge's row is
+   - In the outage's step the worker and both relays are killed, one message meets a worker that dies
+     of it three times, and SQS is away for ten seconds.
+   - In the short step the processor captures a charge 0.03 USD short, and another charge's row is
      shorted behind the triggers; the seconds until each is named are measured.
 4. `import_statements`: the processor's own statements of all days, lane by lane.
 5. `proof.prove` compares everything with everything, and decides the exit code.
@@ -14,6 +15,7 @@ What was done is remembered in a file beside the clock, so that a second run goe
 
 import csv
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from io import StringIO
@@ -23,6 +25,7 @@ import httpx
 import psycopg
 from django.core.management import call_command
 
+from checkout import wiring
 from checkout.models import Account, ApiKey, Attempt, Charge, ChargeState, Creator
 from demo.platform import Order, Platform
 from demo.quiet import wait_until_quiet
@@ -32,26 +35,43 @@ from settlements.models import Code, Discrepancy
 Say: TypeAlias = Callable[[str], None]
 
 ACCOUNT: Final = "demonstration"
-WEEKS: Final = 14
-OUTAGE_WEEK: Final = 5
-SHORT_WEEK: Final = 9
 SQS_AWAY_SECONDS: Final = 10.0
 SHORT: Final = Decimal("0.03")
 SHORTED_BY_PROCESSOR: Final = "creator-0001"
 SHORTED_BY_HAND: Final = "creator-0002"
-QUIET_SECONDS: Final = 90.0
+QUIET_SECONDS: Final = 180.0
 NAMED_WITHIN: Final = 60.0
 LOOK_SECONDS: Final = 0.2
+MOST_RECEIVES_TO_DIE: Final = 50
 
 
-def tell(stage: Stage) -> Memory:
+@dataclass(frozen=True)
+class Script:
+    """How much of the file subscribes, and to which days after the first one the clock moves.
+
+    `outage` and `short` are the steps (from 1) in which the faults are put in; a month must fall due
+    in both.
+    """
+
+    creators: int
+    days: tuple[int, ...]
+    outage: int
+    short: int
+
+
+WHOLE: Final = Script(creators=500, days=tuple(range(7, 99, 7)), outage=5, short=9)
+# Every part of the story once, for a test: a month in one step.
+SMALL: Final = Script(creators=40, days=(32,), outage=1, short=1)
+
+
+def tell(stage: Stage, script: Script) -> Memory:
     """Play the story, or what is left of it; raises when a part of it does not come to an end."""
     memory = Memory.read(stage.memory_file)
     load(stage)
     if not memory.finished:
         memory.began_on = memory.began_on or str(stage.clock.business_now().date())
-        start_checkouts(stage, memory)
-        live_through(stage, memory)
+        start_checkouts(stage, memory, script)
+        live_through(stage, memory, script)
         import_statements(stage, memory)
         memory.finished = True
         memory.write(stage.memory_file)
@@ -70,8 +90,8 @@ def load(stage: Stage) -> None:
         phase.say("; ".join(line.partition(" (")[0] for line in said.getvalue().splitlines()))
 
 
-def start_checkouts(stage: Stage, memory: Memory) -> None:
-    """Start every creator's checkout by POST, and see one refused by its country's rule."""
+def start_checkouts(stage: Stage, memory: Memory, script: Script) -> None:
+    """Start the creators' checkouts by POST, and see one refused by its country's rule."""
     account = Account.objects.get(name=ACCOUNT)
     key = ApiKey.issue(account=account, label="the demonstration", now=stage.clock.now().real)
     with (
@@ -83,7 +103,8 @@ def start_checkouts(stage: Stage, memory: Memory) -> None:
         ) as client,
     ):
         platform = Platform(client, stage.clock)
-        platform.start_checkouts(_orders(account), tell=phase.say)
+        orders = _orders(account)[: script.creators]
+        memory.checkouts = platform.start_checkouts(orders, tell=phase.say)
         refused = platform.post(
             "/v1/creators",
             {
@@ -102,36 +123,43 @@ def start_checkouts(stage: Stage, memory: Memory) -> None:
         _come_to_rest(stage, phase.say)
 
 
-def live_through(stage: Stage, memory: Memory) -> None:
-    """Move the business clock week by week; after each step everything must come to rest."""
+def live_through(stage: Stage, memory: Memory, script: Script) -> None:
+    """Move the business clock step by step; after each step everything must come to rest."""
     began = date.fromisoformat(memory.began_on)
-    for week in range(memory.weeks + 1, WEEKS + 1):
-        today = began + timedelta(weeks=week)
-        with stage.screen.phase(f"Week {week:2} of {WEEKS}, {today}") as phase:
-            if week == SHORT_WEEK:
+    for step, days in enumerate(script.days[memory.steps :], memory.steps + 1):
+        today = began + timedelta(days=days)
+        with stage.screen.phase(f"{today}, step {step:2} of {len(script.days)}") as phase:
+            if step == script.short:
                 _ask_for_a_short_capture(stage)
             stage.move_clock(to=today)
-            if week == OUTAGE_WEEK:
+            if step == script.outage:
                 break_things(stage, memory, phase.say)
             _come_to_rest(stage, phase.say)
-            if week == SHORT_WEEK:
+            if step == script.short:
                 find_the_cents(stage, memory, phase.say)
-            memory.weeks = week
+            memory.steps = step
             memory.write(stage.memory_file)
             phase.say(_collected_so_far())
 
 
 def break_things(stage: Stage, memory: Memory, say: Say) -> None:
-    """While a month is being collected: SIGKILL worker and relay, and take SQS away."""
+    """While a month is being collected: SIGKILL worker and relays, and take SQS away."""
+
+    def done(what: str) -> None:
+        memory.outages.append(what)
+        say(", ".join(memory.outages))
+
     _wait_for_a_busy_moment(stage)
     stage.kill("worker")
-    say("the worker was killed")
-    stage.kill("relay-sqs")
-    say("worker and relay were killed")
+    done("worker killed")
+    if _die_three_times():
+        done("one message received three times and never acknowledged")
+    for relay in ("relay-sqs", "relay-kafka"):
+        stage.kill(relay)
+        done(f"{relay} killed")
     _wait_for_a_busy_moment(stage)
     stage.pause("sqs", seconds=SQS_AWAY_SECONDS)
-    memory.outages = ["worker killed", "relay-sqs killed", f"SQS away {SQS_AWAY_SECONDS:g} s"]
-    say(f"worker and relay killed, SQS away for {SQS_AWAY_SECONDS:g} s")
+    done(f"SQS away for {SQS_AWAY_SECONDS:g} s")
 
 
 def find_the_cents(stage: Stage, memory: Memory, say: Say) -> None:
@@ -186,6 +214,25 @@ def _wait_for_a_busy_moment(stage: Stage) -> None:
         stage.clock.sleep(LOOK_SECONDS / 4)
 
 
+def _die_three_times() -> bool:
+    """Be a worker that dies of its message: receive one three times and never acknowledge it.
+
+    SQS then moves it to the dead-letter queue by itself. Other messages that come our way meanwhile
+    merely lose a receive.
+    """
+    queue = wiring.queue()
+    for _ in range(MOST_RECEIVES_TO_DIE):
+        answer = queue.client.receive_message(
+            QueueUrl=queue.url,
+            VisibilityTimeout=0,
+            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+        )
+        for message in answer.get("Messages", []):
+            if message["Attributes"]["ApproximateReceiveCount"] == "3":
+                return True
+    return False
+
+
 def _creator(external_id: str) -> Creator:
     return Creator.objects.get(account__name=ACCOUNT, external_id=external_id)
 
@@ -204,7 +251,7 @@ def _captured_short() -> Fault:
         .first()
     )
     if attempt is None or attempt.ended_at is None:
-        raise LookupError(f"{SHORTED_BY_PROCESSOR} was not charged in week {SHORT_WEEK}")
+        raise LookupError(f"{SHORTED_BY_PROCESSOR} was not charged in this step")
     return Fault(
         what="captured short by the processor",
         external_id=SHORTED_BY_PROCESSOR,

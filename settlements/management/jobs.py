@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from checkout import billing, rescue, subscriptions, wiring
 from checkout.clock import Ages, Clock
+from checkout.commit import committed
 from checkout.gateways import Gateway
 from checkout.models import IdempotencyRecord
 from settlements import reconciliation
@@ -24,7 +26,7 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
     often, seldom = ages.timetable_every, ages.timetable_every * SELDOM
     gateways = wiring.gateways()
     return [
-        Job("bill_due", often, lambda: billing.bill_due(clock=clock, ages=ages)),
+        Job("bill_due", often, lambda: bill_due(clock=clock, ages=ages)),
         Job("open_next_rounds", often, lambda: rescue.open_next_rounds(clock=clock, ages=ages)),
         Job(
             "resolve",
@@ -48,6 +50,23 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
         Job("late_statements", often, lambda: mark_late_expectations(now=clock.now())),
         Job("forget_answers", seldom, lambda: forget_answers(clock=clock, ages=ages)),
     ]
+
+
+def bill_due(*, clock: Clock, ages: Ages) -> str:
+    """Bill what is due; a run that is off the calendar's own count waits for a person's approval.
+
+    Raises billing.OffCalendar then, each turn until it is approved, so that the job shows as failed.
+    """
+    try:
+        billed = billing.bill_due(clock=clock, ages=ages)
+    except billing.OffCalendar as off:
+        committed(
+            partial(billing.hold_bill_run, reason=str(off), now=clock.now()),
+            deadline=ages.database_wait_before_call,
+            clock=clock,
+        )
+        raise
+    return f"{billed.charges} charges of {billed.amount} USD"
 
 
 def reconcile_incremental(*, clock: Clock, ages: Ages, gateways: Mapping[str, Gateway]) -> str:
