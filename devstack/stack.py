@@ -44,7 +44,8 @@ GIVEN_BY = {
     "processor": ("PROCESSOR_URL", "PROCESSOR_API_KEY", "PROCESSOR_WEBHOOK_SECRET"),
 }
 GUNICORN = (
-    *("gunicorn", "config.wsgi:application", "--worker-class", "gthread", "--workers", "2"),
+    *("gunicorn", "--config", "python:config.gunicorn", "config.wsgi:application"),
+    *("--worker-class", "gthread", "--workers", "2"),
     *("--threads", "4", "--no-control-socket"),  # its control socket would go to the home folder
 )
 CELERY = (
@@ -58,7 +59,7 @@ SECRETS = (
     "AWS_SECRET_ACCESS_KEY",
     "PROCESSOR_API_KEY",
     "PROCESSOR_WEBHOOK_SECRET",
-    "DEMO_PASSWORD",
+    "STAFF_PASSWORD",
 )
 # The demonstration lives three billing months in three minutes, so its ages are seconds; the order of R32 holds.
 DEMO_AGES = {
@@ -71,12 +72,14 @@ DEMO_AGES = {
     "AGE_HARD_LIMIT": "10",
     "AGE_SEND_WITHIN": "4",
     "AGE_RESOLVE_AFTER": "12",
-    "AGE_RESOLVE_STEPS": "1,2,4,8",
-    "AGE_NOT_FOUND_AFTER": "12",
+    "AGE_RESOLVE_STEPS": "1,2,3",
+    "AGE_NOT_FOUND_AFTER": "8",
     "AGE_NOT_FOUND_REPEATS": "2",
     "AGE_SWEEP_AFTER": "20",
     "AGE_SWEEP_MOST": "60",
     "AGE_HOLD_REDISPATCH": "2",
+    # 15 attempts an instrument in 30 days: three months pass in as many minutes.
+    "AGE_ATTEMPTS_WINDOW": "10",
     "AGE_BREAKER_WINDOW": "5",
     "AGE_BREAKER_OPEN": "3",
     "AGE_RECONCILE_EVERY": "5",
@@ -141,8 +144,8 @@ def keep_secrets(path: Path) -> dict[str, str]:
     """The secrets of a state folder, made at its first start and readable by its owner alone."""
     known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     missing = {name: secrets.token_urlsafe(40) for name in SECRETS if name not in known}
-    if "DEMO_PASSWORD" in missing:
-        missing["DEMO_PASSWORD"] = secrets.token_urlsafe(9)
+    if "STAFF_PASSWORD" in missing:
+        missing["STAFF_PASSWORD"] = secrets.token_urlsafe(9)  # short: people type it
     if missing:
         unfinished = path.with_suffix(".new")
         unfinished.touch(mode=0o600)
@@ -200,7 +203,7 @@ def environment(stack: Stack) -> dict[str, str]:
         "WEBHOOK_URL": f"{web_address(stack)}/v1/webhooks/sandbox",
         "WEB_URL": web_address(stack),
         "CLOCK_FILE": str(stack.home / "clock"),
-        "DEMO_PASSWORD": stack.secrets["DEMO_PASSWORD"],
+        "STAFF_PASSWORD": stack.secrets["STAFF_PASSWORD"],
         "DEVSTACK_SOCKET": str(socket_path(stack.home)),
         **DEMO_AGES,
     }
@@ -267,11 +270,13 @@ def servers(stack: Stack) -> list[Service]:
 
 
 def set_up(stack: Stack) -> list[Service]:
-    """Queues and topics, declared anew whenever their server came up; tables once."""
+    """Queues and topics, declared anew whenever their server came up; tables and sign-ins once."""
     return [
         manage(stack, "queues", "create_queues", needs=("sqs",), again_after="sqs"),
         manage(stack, "topics", "kafka_topics", needs=("kafka",), again_after="kafka"),
         manage(stack, "migrate", "migrate", "--no-input", needs=("postgres",), tries=1),
+        manage(stack, "finance", "create_staff", "finance", needs=("migrate",)),
+        manage(stack, "operator", "create_staff", "operator", "--superuser", needs=("migrate",)),
     ]
 
 
@@ -397,7 +402,7 @@ def greeting(stack: Stack) -> str:
     web = web_address(stack)
     return f"""
   API         {web}/v1/          described at {web}/v1/openapi.json
-  admin       {web}/admin/       sign-ins below, password {stack.secrets["DEMO_PASSWORD"]}
+  admin       {web}/admin/       finance (reads), operator (decides); password {stack.secrets["STAFF_PASSWORD"]}
   metrics     {web}/metrics
   processor   http://127.0.0.1:{stack.ports["processor"]}
   logs        {stack.home}/logs/

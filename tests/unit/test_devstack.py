@@ -252,11 +252,11 @@ def test_secrets_are_made_once_and_read_by_their_owner_alone(opened: stack.Stack
 def test_a_new_secret_joins_those_that_are_there(opened: stack.Stack) -> None:
     path = opened.home / "secrets.json"
     known = dict(opened.secrets)
-    del known["DEMO_PASSWORD"]
+    del known["STAFF_PASSWORD"]
     path.write_text(json.dumps(known))
 
     assert stack.keep_secrets(path) == known | {
-        "DEMO_PASSWORD": stack.keep_secrets(path)["DEMO_PASSWORD"]
+        "STAFF_PASSWORD": stack.keep_secrets(path)["STAFF_PASSWORD"]
     }
 
 
