@@ -18,7 +18,7 @@ from checkout.gateways import (
     Pending,
     WebhookHint,
 )
-from checkout.messages import Acknowledged, Answer, Outgoing, Refused
+from checkout.messages import Acknowledged, Outgoing, Refused
 
 START = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -152,12 +152,12 @@ class FakeBroker:
     purged: int = 0
     before: Callable[[], object] = lambda: None
 
-    def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
+    def send(self, messages: Sequence[Outgoing]) -> list[Acknowledged | Refused]:
         self.before()
         self.batches.append(len(messages))
         return [self._take(message) for message in messages]
 
-    def _take(self, message: Outgoing) -> Answer:
+    def _take(self, message: Outgoing) -> Acknowledged | Refused:
         if refusal := self.refusals.get(message.event_id):
             return Refused(message.id, refusal.reason, permanent=refusal.permanent)
         self.log.append(message)

@@ -21,6 +21,7 @@ app.steps["worker"].discard("checkout.tasks:Pulse")
 @app.task(name=queue.TASK, bind=True, typing=False)
 def attempt_charge(
     task: Any,
+    /,
     *,
     creator_id: str,
     dispatch: int,
