@@ -107,6 +107,7 @@ class FeeTerms(models.Model):
     fixed = models.DecimalField(max_digits=14, decimal_places=2)
 
     class Meta:
+        verbose_name_plural = "fee terms"
         constraints = [
             models.UniqueConstraint(fields=["lane", "valid_from"], name="fee_terms_once"),
             models.CheckConstraint(

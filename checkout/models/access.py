@@ -36,6 +36,9 @@ class ApiKey(models.Model):
     created_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
 
+    class Meta:
+        verbose_name = "API key"
+
     PREFIX_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
     def __str__(self) -> str:
@@ -95,6 +98,7 @@ class WebhookDelivery(models.Model):
     note = models.CharField(max_length=200, blank=True, default="")
 
     class Meta:
+        verbose_name_plural = "webhook deliveries"
         constraints = [
             models.UniqueConstraint(fields=["processor", "event_id"], name="webhook_once"),
         ]

@@ -41,6 +41,7 @@ class LedgerEntry(models.Model):
     posted_at = models.DateTimeField()
 
     class Meta:
+        verbose_name_plural = "ledger entries"
         constraints = [
             models.UniqueConstraint(
                 fields=["attempt"], condition=Q(attempt__isnull=False), name="entry_attempt_once"
