@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from checkout import routing
+from checkout.clock import Ages
 from checkout.gateways import InDoubt, NotSent, Outcome
 from checkout.models import (
     Attempt,
@@ -241,7 +242,7 @@ def test_an_hour_away_leaves_no_dead_letter_and_all_is_collected_after(answer: O
     line.run(seconds=3600, step=30)
     during = Case.objects.filter(kind=CaseKind.DEAD_LETTER).count()
     world.gateway.away = None
-    line.run(seconds=2.5 * 3600, step=120)
+    line.run(seconds=2.5 * 3600, step=300)
 
     assert (during, Case.objects.filter(kind=CaseKind.DEAD_LETTER).count()) == (0, 0)
     assert {fresh(charge).state for charge in charges} == {ChargeState.SUCCEEDED}
