@@ -175,16 +175,8 @@ def test_the_envelope_is_what_celery_itself_would_send(queue: Queue) -> None:
     app = Celery("plain", set_as_current=False, fixups=[])
     task = app.amqp.as_task_v2(str(message.event_id), TASK, kwargs=kwargs, ignore_result=True)
     captured: list[Any] = []
-
-    class Channel(memory.Channel):  # type: ignore[misc]
-        def _put(self, name: str, sent: Any, **_: Any) -> None:
-            captured.append(sent)
-
-    class Transport(memory.Transport):  # type: ignore[misc]
-        pass
-
-    Transport.Channel = Channel
-    with app.connection_for_write(transport=Transport) as connection:
+    transport: Any = type("Capturing", (memory.Transport,), {"Channel": capturing(captured)})
+    with app.connection_for_write(transport=transport) as connection:
         app.amqp.send_task_message(
             connection.Producer(), TASK, task, routing_key=queue.name, exchange=""
         )
@@ -198,6 +190,15 @@ def test_the_envelope_is_what_celery_itself_would_send(queue: Queue) -> None:
     assert ours["headers"]["task"] == theirs["headers"]["task"]
     assert ours["properties"].keys() - theirs["properties"].keys() == set()
     assert ours["properties"]["body_encoding"] == theirs["properties"]["body_encoding"]
+
+
+def capturing(captured: list[Any]) -> type:
+    """A channel that keeps what it is told to send."""
+
+    def put(channel: object, queue: str, message: Any, **_: Any) -> None:
+        captured.append(message)
+
+    return type("CapturingChannel", (memory.Channel,), {"_put": put})
 
 
 def test_broker_url_survives_any_secret() -> None:
