@@ -50,7 +50,7 @@ class Memory:
     refused: str = ""
     outages: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    statements_to: str = ""
+    statements_from: str = ""
     finished: bool = False
 
     @classmethod

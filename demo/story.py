@@ -72,9 +72,12 @@ def tell(stage: Stage, script: Script) -> Memory:
         memory.began_on = memory.began_on or str(stage.clock.business_now().date())
         start_checkouts(stage, memory, script)
         live_through(stage, memory, script)
-        import_statements(stage, memory)
         memory.finished = True
         memory.write(stage.memory_file)
+    with stage.screen.phase("Everything comes to rest") as phase:
+        _come_to_rest(stage, phase.say)
+        phase.say(_collected_so_far())
+    import_statements(stage, memory)
     return memory
 
 
@@ -174,9 +177,11 @@ def find_the_cents(stage: Stage, memory: Memory, say: Say) -> None:
 
 
 def import_statements(stage: Stage, memory: Memory) -> None:
-    """Fetch each lane's statement of all days that are over, and import it."""
-    first = date.fromisoformat(memory.began_on)
+    """Fetch each lane's statement of the days that are over and not imported yet, and import it."""
+    first = date.fromisoformat(memory.statements_from or memory.began_on)
     last = stage.clock.business_now().date() - timedelta(days=1)
+    if last < first:
+        return
     folder = stage.clock_file.with_name("statements")
     folder.mkdir(exist_ok=True)
     with stage.screen.phase("The processor's statements") as phase:
@@ -186,7 +191,8 @@ def import_statements(stage: Stage, memory: Memory) -> None:
             whose = {"processor": processor, "account": account, "by": "demonstration"}
             call_command("import_statement", str(path), stdout=StringIO(), **whose)
             phase.say(f"{number} of {len(stage.accounts)} accounts, {first} to {last}")
-    memory.statements_to = str(last)
+    memory.statements_from = str(last + timedelta(days=1))
+    memory.write(stage.memory_file)
 
 
 def _orders(account: Account) -> list[Order]:
