@@ -7,12 +7,10 @@ the requirements. Standard library alone.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -32,7 +30,8 @@ def main() -> int:
     if problems:
         return 1
     stamp = VENV / sys.argv[1]
-    with lock_file().open("a") as lock:
+    # The lock is on a file of the clone, since the environment may be made anew.
+    with (PROJECT / REQUIREMENTS[0]).open() as lock:
         wait_for_lock(lock.fileno())
         if stamp.exists():
             return 0
@@ -124,12 +123,6 @@ def count_pins() -> int:
     """How many different packages the requirements pin."""
     text = "".join((PROJECT / name).read_text() for name in REQUIREMENTS)
     return len(set(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*])?==", text, flags=re.MULTILINE)))
-
-
-def lock_file() -> Path:
-    """One lock for each clone and user, outside the environment, which may be made anew."""
-    name = hashlib.sha256(f"{PROJECT}:{os.geteuid()}".encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"checkout-{name}.installing"
 
 
 def wait_for_lock(lock: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import pytest
 
 from devstack.kafka import Kafka
@@ -60,6 +61,9 @@ set_environment()
 
 
 def pytest_configure() -> None:
+    for old in HOME.parent.glob("checkout-tests-*"):
+        if not psutil.pid_exists(int(old.name.rpartition("-")[2])):  # its run was killed
+            shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(mode=0o711)
 

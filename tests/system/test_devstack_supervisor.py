@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import psutil
@@ -49,6 +50,9 @@ class Stack:
             return bool(self.ask("status")["ready"])
         except NotRunning:
             return False
+
+    def is_up(self, name: str) -> bool:
+        return bool(self.service(name)["state"] == "up")
 
     def wait_until_ready(self) -> None:
         wait_for(self.is_ready, 30, "the stack is up")
@@ -120,8 +124,9 @@ class TestAnyUser:
         family = stack.pids()
 
         supervisor.send_signal(signal.SIGINT)
-        assert supervisor.stdout is not None
-        wait_for(lambda: "stopping" in supervisor.stdout.readline(), 10, "it says that it stops")
+        lines = supervisor.stdout
+        assert lines is not None
+        wait_for(lambda: "stopping" in lines.readline(), 10, "it says that it stops")
         supervisor.send_signal(signal.SIGINT)
         out, _ = supervisor.communicate(timeout=10)
 
@@ -235,7 +240,7 @@ def test_the_real_servers_come_back_after_a_kill_and_stop_in_order(stack: Stack)
     for name in ("kafka", "sqs", "postgres"):
         stack.ask(f"kill {name}")
     for name in ("kafka", "sqs", "postgres"):
-        wait_for(lambda name=name: stack.service(name)["state"] == "up", 30, f"{name} is up again")
+        wait_for(partial(stack.is_up, name), 30, f"{name} is up again")
     supervisor.send_signal(signal.SIGINT)
     out, _ = supervisor.communicate(timeout=40)
 

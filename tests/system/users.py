@@ -6,11 +6,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import pytest
+
+from devstack.process import wait_until_gone
 
 PROJECT = Path(__file__).resolve().parents[2]
 ORDINARY_USER = "nobody"
@@ -80,7 +83,15 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
 
 def ordinary_user(home: Path) -> Runner:
     """A runner for nobody, with copies of the parts of the clone and of Python they cannot read."""
-    before = (str(shutil.which("setpriv")), "--reuid", ORDINARY_USER, "--regid", "65534", "--clear-groups", "--")
+    before = (
+        str(shutil.which("setpriv")),
+        "--reuid",
+        ORDINARY_USER,
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "--",
+    )
     copies = Path(tempfile.mkdtemp(prefix="copies-", dir=home))
     copies.chmod(0o755)
     packages = readable(Path(pytest.__file__).parents[1], copies / "packages", before=before)
@@ -132,9 +143,16 @@ def python_for(copies: Path, *, before: Sequence[str], environment: dict[str, st
 
 def kill_what_runs_in(home: Path) -> None:
     """End what a test left: every process that lives in its folder or names it; the folder is the test's alone."""
-    for process in psutil.process_iter():
-        try:
-            if any(str(home) in word for word in [process.cwd(), *process.cmdline()]):
-                process.kill()
-        except psutil.Error:
-            continue
+    found = [process for process in psutil.process_iter() if lives_in(process, home)]
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_until_gone(found, seconds=10)
+
+
+def lives_in(process: psutil.Process, home: Path) -> bool:
+    """Whether a process works in a folder or was started with it."""
+    try:
+        return any(str(home) in word for word in [process.cwd(), *process.cmdline()])
+    except psutil.Error:
+        return False

@@ -1,7 +1,9 @@
 """Ports, preflight, the look-up of PostgreSQL's binaries, the state folder, the stack's environment."""
 
+import importlib.util
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -65,9 +67,9 @@ def test_an_old_python_is_named_with_its_version(
 def test_a_missing_venv_module_names_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = preflight.importlib.util.find_spec
+    found = importlib.util.find_spec
     monkeypatch.setattr(
-        preflight.importlib.util,
+        importlib.util,
         "find_spec",
         lambda name: None if name == "ensurepip" else found(name),
     )
@@ -181,7 +183,7 @@ def test_only_one_holds_the_lock_and_it_is_free_afterwards(tmp_path: Path) -> No
 
 
 def test_children_are_remembered(tmp_path: Path) -> None:
-    children = [Orphan(name="web", pid=4711, started=1.5, stop_signal=2)]  # type: ignore[arg-type]
+    children = [Orphan(name="web", pid=4711, started=1.5, stop_signal=signal.SIGINT)]
 
     write_children(tmp_path / "children.json", children)
 
@@ -201,9 +203,11 @@ def test_an_orphan_is_ended_and_a_later_process_of_the_same_pid_is_not() -> None
     child = subprocess.Popen(["sleep", "100"], start_new_session=True)
     since = started(pid=child.pid)
 
-    spared = end_orphan(Orphan(name="x", pid=child.pid, started=since - 100, stop_signal=15))  # type: ignore[arg-type]
+    spared = end_orphan(
+        Orphan(name="x", pid=child.pid, started=since - 100, stop_signal=signal.SIGTERM)
+    )
     running = child.poll() is None
-    ended = end_orphan(Orphan(name="x", pid=child.pid, started=since, stop_signal=15))  # type: ignore[arg-type]
+    ended = end_orphan(Orphan(name="x", pid=child.pid, started=since, stop_signal=signal.SIGTERM))
 
     assert (spared, running, ended) == (False, True, True)
     assert child.wait(timeout=5) == -15
@@ -328,6 +332,31 @@ def test_a_port_that_is_none_names_its_variable(
 
     assert main(["env"]) == 1
     assert capsys.readouterr().err.startswith(f"error: WEB_PORT is {value!r}; it must be a port")
+
+
+@pytest.fixture
+def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVSTACK_HOME", str(tmp_path / "home"))
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_down_where_nothing_runs_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["down"]) == 0
+    assert capsys.readouterr().out == "nothing runs\n"
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_status_where_nothing_runs_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 1
+    assert capsys.readouterr().err.startswith("error: no stack answers at ")
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_env_is_what_a_shell_can_take(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "export ENVIRONMENT=local" in lines
+    assert all(line.startswith("export ") for line in lines)
 
 
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:

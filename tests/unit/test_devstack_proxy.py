@@ -16,12 +16,19 @@ class Echo(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         for line in self.rfile:
+            assert isinstance(self.server, Server)
             self.wfile.write(self.server.name + line)
 
 
 class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
-    name = b"first:"
+    name = b""
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, port = self.socket.getsockname()
+        return host, port
 
 
 @pytest.fixture
@@ -46,7 +53,7 @@ def serving(name: bytes) -> Iterator[Server]:
 
 @pytest.fixture
 def link(server: Server) -> Iterator[Proxy]:
-    with Proxy(upstream=server.server_address) as proxy:
+    with Proxy(upstream=server.place) as proxy:
         yield proxy
 
 
@@ -128,7 +135,7 @@ def test_new_connections_go_to_a_new_upstream(link: Proxy, other: Server) -> Non
     with connect(link) as standing:
         exchange(standing)
 
-        link.upstream = other.server_address
+        link.upstream = other.place
 
         assert exchange(standing) == b"first:hello\n"
         with connect(link) as connection:
