@@ -124,17 +124,18 @@ def bill_due(*, clock: Clock, ages: Ages, batch: int = BATCH) -> Billed:
             clock=clock,
         )
         failpoint("bill.batch_committed")
-        if billed.charges == 0:
+        if billed is None:
             return Billed(charges, amount)
         charges, amount = charges + billed.charges, amount + billed.amount
 
 
-def _bill_batch(*, now: Moment, batch: int) -> Billed:
+def _bill_batch(*, now: Moment, batch: int) -> Billed | None:
+    """Bill the oldest due periods, one a subscription; None when no period is due any more."""
     due = _due_subscriptions(now=now, batch=batch)
     Creator.lock(creator_id for _, creator_id in due)
     # Read again under the lock: a cancel or another run may have come first.
     periods = _periods([subscription_id for subscription_id, _ in due], now=now)
-    return bill(periods, now=now)
+    return bill(periods, now=now) if periods else None
 
 
 def bill(periods: Sequence[Period], *, now: Moment) -> Billed:
@@ -143,8 +144,6 @@ def bill(periods: Sequence[Period], *, now: Moment) -> Billed:
     Raises OffCalendar, with nothing written, unless SQL's own calendar and prices agree or a person
     approved this day's run.
     """
-    if not periods:
-        return Billed(0, Decimal("0.00"))
     _agree_with_calendar(periods, now=now)
     lanes = routing.lanes_on(now.business.date())
     rows = [_row(period, lane=lanes.get(period.country, ""), now=now) for period in periods]
@@ -339,6 +338,7 @@ _BILL: Final = """
       FROM counted WHERE c.id = counted.creator_id
       RETURNING c.id, c.event_seq - counted.events AS before
     ), messages AS (
+      -- Ordered, so that within a creator the ids grow as the sequence does: the relay goes by id.
       INSERT INTO checkout_outboxmessage (
         event_id, door, key, event_seq, type, subject, payload, payload_sha256, created_at,
         available_at, tries, last_error)
@@ -349,6 +349,7 @@ _BILL: Final = """
       SELECT n.due_id, 'sqs', n.creator_id, NULL, 'charge.due', n.charge_id,
         n.due_payload, n.due_sha256, m.real, m.real, 0, ''
       FROM new n CROSS JOIN moment m
+      ORDER BY 2, 3, 4
     )
     SELECT count(*), coalesce(sum(amount), 0.00) FROM charged
 """
