@@ -4,13 +4,13 @@ Every function but `review` runs in its caller's transaction, under the creator'
 """
 
 import logging
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from checkout import outbox, routing
 from checkout.billing import Period, begins_at, bill, period_end
@@ -230,7 +230,7 @@ def change_plan(*, subscription_id: UUID, plan_code: str, now: Moment) -> Subscr
     plan = Plan.objects.filter(code=plan_code).first()
     if plan is None:
         raise UnknownPlan(f"there is no plan {plan_code!r}")
-    starts_on = subscription.next_period_start
+    starts_on = _next_period_to_begin(subscription, now=now)
     before = subscription.terms.filter(starts_on__lt=starts_on).order_by("-starts_on").first()
     same = before and (before.interval, before.interval_count) == (
         plan.interval,
@@ -260,6 +260,20 @@ def change_plan(*, subscription_id: UUID, plan_code: str, now: Moment) -> Subscr
     return terms
 
 
+def _next_period_to_begin(subscription: Subscription, *, now: Moment) -> date:
+    """The first period that has not begun; later than the next to be billed when billing is behind."""
+    start = subscription.next_period_start
+    while begins_at(start, subscription.time_zone) <= now.business:
+        terms = subscription.terms.filter(starts_on__lte=start).latest("starts_on")
+        start = period_end(
+            anchor=terms.anchor,
+            interval=terms.interval,
+            count=terms.interval_count,
+            start=start,
+        )
+    return start
+
+
 def cancel(*, subscription_id: UUID, by: str, reason: str, now: Moment) -> Subscription:
     """End a subscription now: no further period is billed, what is owed and not in flight is voided.
 
@@ -284,17 +298,19 @@ def cancel(*, subscription_id: UUID, by: str, reason: str, now: Moment) -> Subsc
 def review(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
     """Mark subscriptions past due, active again, or ended; each in its own transaction.
 
-    Past due: a charge is exhausted. Active again: none is. Ended: past due for longer than
+    Past due: a charge is exhausted. Active again: none is, and none is tried in a later round, which
+    pays nothing yet. Ended: past due for longer than
     `past_due_ends` on the business clock; it is billed no further. Returns how many changed.
     """
     now, changed = clock.now(), 0
-    unpaid = Charge.objects.filter(subscription=OuterRef("pk"), state=ChargeState.EXHAUSTED)
+    unpaid = _exhausted(Charge.objects.filter(subscription=OuterRef("pk")))
+    behind = _behind(Charge.objects.filter(subscription=OuterRef("pk")))
     late = now.business - timedelta(seconds=ages.past_due_ends)
     active = Subscription.objects.filter(state=SubscriptionState.ACTIVE)
     past_due = Subscription.objects.filter(state=SubscriptionState.PAST_DUE)
     for found, event in (
         (active.filter(Exists(unpaid)), "subscription.past_due"),
-        (past_due.filter(~Exists(unpaid)), "subscription.resumed"),
+        (past_due.filter(~Exists(behind)), "subscription.resumed"),
         (past_due.filter(Exists(unpaid), past_due_since__lte=late), "subscription.ended"),
     ):
         for subscription_id in list(found.values_list("id", flat=True)[:limit]):
@@ -308,11 +324,12 @@ def review(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
 
 def _review_one(subscription_id: UUID, event: str, *, now: Moment) -> int:
     subscription = _locked_subscription(subscription_id)
-    unpaid = subscription.charges.filter(state=ChargeState.EXHAUSTED).exists()
+    unpaid = _exhausted(subscription.charges.all()).exists()
+    behind = _behind(subscription.charges.all()).exists()
     was, key = subscription.state, now.real.isoformat()
     if event == "subscription.past_due" and was == SubscriptionState.ACTIVE and unpaid:
         _change(subscription, state=SubscriptionState.PAST_DUE, past_due_since=now.business)
-    elif event == "subscription.resumed" and was == SubscriptionState.PAST_DUE and not unpaid:
+    elif event == "subscription.resumed" and was == SubscriptionState.PAST_DUE and not behind:
         _change(subscription, state=SubscriptionState.ACTIVE, past_due_since=None)
     elif event == "subscription.ended" and was == SubscriptionState.PAST_DUE and unpaid:
         _close(subscription, SubscriptionState.ENDED, now=now)
@@ -320,6 +337,16 @@ def _review_one(subscription_id: UUID, event: str, *, now: Moment) -> int:
         return 0
     _record(subscription, event, key=key, now=now)
     return 1
+
+
+def _exhausted(charges: QuerySet[Charge]) -> QuerySet[Charge]:
+    return charges.filter(state=ChargeState.EXHAUSTED)
+
+
+def _behind(charges: QuerySet[Charge]) -> QuerySet[Charge]:
+    """Charges that were exhausted once and are not settled: exhausted, or in a later round."""
+    later_round = charges.filter(round__gt=1).exclude(state__in=TERMINAL)
+    return _exhausted(charges) | later_round
 
 
 def checkout_state(charge: Charge) -> CheckoutState:
