@@ -36,7 +36,8 @@ class SlowProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
 
     def advance(self, steps: int = 1) -> None:
         """Note that so many more are done."""

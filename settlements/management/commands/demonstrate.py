@@ -1,5 +1,6 @@
 """`manage.py demonstrate`: the story of demo/ against the running stack, and its proof."""
 
+import logging
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -42,6 +43,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *_: Any, **options: Any) -> None:
+        # What the two commands it calls would log is on the screen already.
+        logging.disable(logging.INFO)
         stage = _stage(_console())
         if not options["keep"] and Charge.objects.exists():
             raise CommandError("this database holds charges already; go on with --keep")
