@@ -170,6 +170,11 @@ def badge(value: str, label: str = "") -> SafeString:
     )
 
 
+def short(id: object) -> SafeString:
+    """The first eight characters of an id, the whole one when pointed at."""
+    return format_html('<code title="{}">{}</code>', id, f"{str(id)[:8]}…")
+
+
 def instant(moment: datetime | None) -> str:
     """A time in UTC to the second, or a dash."""
     return "—" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"

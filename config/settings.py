@@ -72,6 +72,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "config.formats"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
@@ -139,6 +140,8 @@ SQS_WAIT_SECONDS = env_int("SQS_WAIT_SECONDS", 10)
 KAFKA_BOOTSTRAP_SERVERS = env_str("KAFKA_BOOTSTRAP_SERVERS")
 KAFKA_REPLICATION_FACTOR = env_int("KAFKA_REPLICATION_FACTOR", 1 if LOCAL else 3)
 KAFKA_PARTITIONS = env_int("KAFKA_PARTITIONS", 6 if LOCAL else 12)
+# How long the producer tries to deliver one message; a relay that follows a killed one waits as long.
+KAFKA_MESSAGE_TIMEOUT = env_seconds("KAFKA_MESSAGE_TIMEOUT", 10)
 PROCESSOR_URL = env_str("PROCESSOR_URL")
 PROCESSOR_API_KEY = env_secret("PROCESSOR_API_KEY")
 PROCESSOR_WEBHOOK_SECRET = env_secret("PROCESSOR_WEBHOOK_SECRET")

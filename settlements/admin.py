@@ -19,7 +19,16 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout import wiring
-from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, fixed_filter, money
+from checkout.desk import (
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    as_uuid,
+    badge,
+    by_id,
+    fixed_filter,
+    money,
+    short,
+)
 from checkout.models import Attempt, Charge
 from checkout.targets import creators_named
 from settlements.models import (
@@ -58,7 +67,9 @@ def proof_link(charge_id: UUID | None) -> SafeString | str:
     """A link to the proof, or a dash for what is about no charge."""
     if charge_id is None:
         return "—"
-    return format_html('<a href="{}">{}</a>', reverse("charge_proof", args=[charge_id]), charge_id)
+    return format_html(
+        '<a href="{}">{}</a>', reverse("charge_proof", args=[charge_id]), short(charge_id)
+    )
 
 
 # In the words of the partial index.
@@ -96,11 +107,11 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
             return Q(creator_id__in=creators_named(term))
         return by_id(term, (Charge, "charge_id"), otherwise="creator_id")
 
-    @admin.display(description="difference USD")
+    @admin.display(description="USD")
     def usd(self, found: Discrepancy) -> SafeString:
         return format_html('<span class="money">{}</span>', money(found.difference))
 
-    @admin.display(description="proof of the charge")
+    @admin.display(description="proof")
     def charge_proof(self, found: Discrepancy) -> SafeString | str:
         return proof_link(found.charge_id)
 

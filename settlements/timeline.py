@@ -3,12 +3,29 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 
 from checkout.models import Attempt, Case, Charge, Door, EntryKind, LedgerEntry, OutboxMessage
 from settlements.proof import Facts
+
+# Cause before effect, for what shares a moment.
+ORDER: Final = (
+    "billed",
+    "booked as owed",
+    "dispatch",
+    "attempt",
+    "in doubt",
+    "outcome",
+    "ledger",
+    "event",
+    "case",
+    "statement",
+    "discrepancy",
+    "decision",
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +57,7 @@ def timeline(facts: Facts) -> list[Happening]:
         *_discrepancies(facts),
         *_decisions(charge),
     ]
-    return sorted(happenings, key=lambda happening: happening.at)
+    return sorted(happenings, key=lambda each: (each.at, ORDER.index(each.sort)))
 
 
 def _attempt(attempt: Attempt) -> Iterator[Happening]:
@@ -88,7 +105,8 @@ def _entries(facts: Facts) -> Iterator[Happening]:
     for entry in facts.entries:
         postings = ", ".join(f"{p.account} {p.amount:+,.2f}" for p in entry.postings.all())
         at = ended.get(entry.attempt_id) if entry.attempt_id else _closing(entry, facts)
-        yield Happening(at or entry.posted_at, "ledger", "quiet", f"{entry.kind}: {postings}")
+        sort = "booked as owed" if entry.kind == EntryKind.BILLED else "ledger"
+        yield Happening(at or entry.posted_at, sort, "quiet", f"{entry.kind}: {postings}")
 
 
 def _closing(entry: LedgerEntry, facts: Facts) -> datetime | None:

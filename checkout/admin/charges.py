@@ -19,6 +19,7 @@ from checkout.desk import (
     fixed_filter,
     in_commit,
     money,
+    short,
 )
 from checkout.models import (
     Attempt,
@@ -101,13 +102,24 @@ def why_so(attempt: Attempt) -> str:
     """The decline, the verdict or the doubt of an attempt, in a few words."""
     if attempt.decline_class:
         return f"{attempt.decline_class}: {attempt.decline_code}"
-    return attempt.get_verdict_display() or attempt.doubt or "—"
+    if attempt.verdict:
+        return attempt.get_verdict_display()
+    return attempt.doubt or "—"
 
 
 @admin.register(Charge)
 class ChargeAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "id", "creator", "plan", "period", "usd", "lane", "shown_state")
-    list_display_links = ("id",)
+    list_display = (
+        "created_at",
+        "short_id",
+        "creator",
+        "plan",
+        "period_start",
+        "usd",
+        "lane",
+        "shown_state",
+    )
+    list_display_links = ("short_id",)
     list_filter = ("state", LaneFilter, AwaitsFilter)
     list_select_related = ("creator", "terms")
     ordering = ("-created_at", "-id")
@@ -139,6 +151,10 @@ class ChargeAdmin(ReadOnlyAdmin):
 
     def named(self, term: str) -> Q:
         return charges_named(term)
+
+    @admin.display(description="id")
+    def short_id(self, charge: Charge) -> SafeString:
+        return short(charge.pk)
 
     @admin.display(description="state")
     def shown_state(self, charge: Charge) -> SafeString:
@@ -209,17 +225,16 @@ class ChargeAdmin(ReadOnlyAdmin):
 class AttemptAdmin(ReadOnlyAdmin):
     list_display = (
         "started_at",
-        "id",
-        "charge",
+        "short_id",
+        "short_charge",
         "which",
         "lane",
         "shown_outcome",
         "why",
         "captured",
     )
-    list_display_links = ("id",)
+    list_display_links = ("short_id",)
     list_filter = (OutcomeFilter,)
-    list_select_related = ("charge",)
     ordering = ("-started_at", "-id")
     search_fields = ("id",)
     search_help_text = "The id of an attempt (the merchant reference) or of a charge"
@@ -227,6 +242,14 @@ class AttemptAdmin(ReadOnlyAdmin):
 
     def named(self, term: str) -> Q:
         return by_id(term, (Charge, "charge_id"))
+
+    @admin.display(description="id")
+    def short_id(self, attempt: Attempt) -> SafeString:
+        return short(attempt.pk)
+
+    @admin.display(description="charge")
+    def short_charge(self, attempt: Attempt) -> SafeString:
+        return short(attempt.charge_id)
 
     @admin.display(description="round.number")
     def which(self, attempt: Attempt) -> str:

@@ -16,6 +16,7 @@ from checkout.desk import (
     by_id,
     decide,
     in_commit,
+    short,
 )
 from checkout.models import Creator, HoldScope, Instrument, Plan, Subscription, SubscriptionTerms
 from checkout.targets import Target, creators_named
@@ -88,8 +89,15 @@ class TermsInline(ReadOnlyInline):
 
 @admin.register(Subscription)
 class SubscriptionAdmin(ReadOnlyAdmin):
-    list_display = ("started_at", "id", "creator", "shown_state", "next_period_start", "closed_at")
-    list_display_links = ("id",)
+    list_display = (
+        "started_at",
+        "short_id",
+        "creator",
+        "shown_state",
+        "next_period_start",
+        "closed_at",
+    )
+    list_display_links = ("short_id",)
     list_filter = ("state",)
     list_select_related = ("creator",)
     ordering = ("-started_at", "-id")
@@ -102,6 +110,10 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         if as_uuid(term) is None:
             return Q(creator_id__in=creators_named(term))
         return by_id(term, (Creator, "creator_id"))
+
+    @admin.display(description="id")
+    def short_id(self, subscription: Subscription) -> SafeString:
+        return short(subscription.pk)
 
     @admin.display(description="state")
     def shown_state(self, subscription: Subscription) -> SafeString:

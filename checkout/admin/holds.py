@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from checkout import routing, wiring
 from checkout.admin.charges import LaneFilter
 from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, badge, decide, in_commit
-from checkout.models import Hold, HoldKind, Plan, RoutingRule
+from checkout.models import Hold, HoldKind, HoldScope, Plan, RoutingRule
 from checkout.targets import Target, read_target
 
 
@@ -85,19 +85,14 @@ class RoutingRuleAdmin(ReadOnlyAdmin):
 
 @admin.register(Hold)
 class HoldAdmin(ReadOnlyAdmin):
-    list_display = (
-        "placed_at",
-        "kind",
-        "scope",
-        "subject",
-        "reason",
-        "placed_by",
-        "until",
-        "shown_state",
-    )
+    list_display = ("placed_at", "shown_state", "kind", "what", "reason", "placed_by", "until")
     list_filter = ("kind", "scope")
     ordering = ("-placed_at", "-id")
     actions = ("lift",)
+
+    @admin.display(description="what")
+    def what(self, hold: Hold) -> str:
+        return str(Target(HoldScope(hold.scope), hold.subject))
 
     @admin.display(description="state")
     def shown_state(self, hold: Hold) -> SafeString:

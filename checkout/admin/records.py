@@ -17,6 +17,7 @@ from checkout.desk import (
     fixed_filter,
     instant,
     money,
+    short,
 )
 from checkout.models import (
     Account,
@@ -52,7 +53,15 @@ UnappliedFilter = fixed_filter(
 
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(ReadOnlyAdmin):
-    list_display = ("id", "created_at", "door", "type", "subject", "event_seq", "whereabouts")
+    list_display = (
+        "id",
+        "created_at",
+        "door",
+        "type",
+        "short_subject",
+        "event_seq",
+        "whereabouts",
+    )
     list_filter = ("door", UnpublishedFilter)
     ordering = ("-created_at", "-id")
     search_fields = ("id",)
@@ -66,6 +75,10 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
             # The creator's sequence, and so its index, is on the Kafka door alone.
             return Q(key=wanted, door=Door.KAFKA)
         return by_id(term, otherwise="subject")
+
+    @admin.display(description="subject")
+    def short_subject(self, message: OutboxMessage) -> SafeString:
+        return short(message.subject)
 
     @admin.display(description="where it is")
     def whereabouts(self, message: OutboxMessage) -> str:
@@ -81,10 +94,9 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
 
 @admin.register(Case)
 class CaseAdmin(ReadOnlyAdmin):
-    list_display = ("opened_at", "kind", "subject", "charge", "usd", "reason", "shown_state")
-    list_display_links = ("subject",)
+    list_display = ("opened_at", "shown_state", "kind", "short_charge", "usd", "reason")
+    list_display_links = ("opened_at", "kind")
     list_filter = ("kind", OpenFilter)
-    list_select_related = ("charge",)
     ordering = ("-opened_at", "-id")
     search_fields = ("subject",)
     search_help_text = "The id of a charge or a creator"
@@ -93,6 +105,10 @@ class CaseAdmin(ReadOnlyAdmin):
         if as_uuid(term) is None:
             return Q(creator_id__in=creators_named(term))
         return by_id(term, (Charge, "charge_id"), otherwise="creator_id")
+
+    @admin.display(description="charge")
+    def short_charge(self, case: Case) -> SafeString | str:
+        return short(case.charge_id) if case.charge_id else "—"
 
     @admin.display(description="USD")
     def usd(self, case: Case) -> SafeString:
@@ -112,9 +128,8 @@ class PostingInline(ReadOnlyInline):
 
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnlyAdmin):
-    list_display = ("posted_at", "id", "kind", "charge", "postings_in_words")
-    list_display_links = ("id",)
-    list_select_related = ("charge",)
+    list_display = ("posted_at", "kind", "short_charge", "postings_in_words")
+    list_display_links = ("posted_at", "kind")
     ordering = ("-posted_at", "-id")
     search_fields = ("id",)
     search_help_text = "The id of an entry, a charge or an attempt"
@@ -125,6 +140,10 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
 
     def named(self, term: str) -> Q:
         return by_id(term, (Charge, "charge_id"), (Attempt, "attempt_id"))
+
+    @admin.display(description="charge")
+    def short_charge(self, entry: LedgerEntry) -> SafeString:
+        return short(entry.charge_id)
 
     @admin.display(description="postings (debit +, credit −)")
     def postings_in_words(self, entry: LedgerEntry) -> str:

@@ -140,7 +140,7 @@ def test_staff_finds_a_charge_and_reads_its_proof(
     shoot(page, pictures, f"charges-{scheme}")
     page.fill("#searchbar", proved.creator.external_id)
     page.click("#changelist-search input[type=submit]")
-    page.click(f"a:has-text('{proved.pk}')")
+    page.click(f"#result_list a[href*='{proved.pk}']")
     shoot(page, pictures, f"charge-{scheme}")
     page.click("a:has-text('Proof of this charge')")
     shoot(page, pictures, f"proof-{scheme}")
