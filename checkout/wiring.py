@@ -73,7 +73,7 @@ def topics() -> Topics:
 
 def producer() -> EventProducer:
     """Sends events; for the relay alone."""
-    return EventProducer(settings.KAFKA_BOOTSTRAP_SERVERS)
+    return EventProducer(settings.KAFKA_BOOTSTRAP_SERVERS, timeout=settings.KAFKA_MESSAGE_TIMEOUT)
 
 
 def topic_reader() -> TopicReader:
