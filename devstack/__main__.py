@@ -83,7 +83,7 @@ def demo(_: argparse.Namespace) -> int:
     """A folder of its own, emptied first; kept only when something failed, for its logs."""
     opened = opened_stack(home=stack.state_folder(purpose="-demo"), ports=stack.free_ports())
     code = Supervisor(
-        stack.services(opened, demonstrate=("demonstrate",)),
+        stack.services(opened, demonstrate=("demonstrate",), sign_ins=False),
         home=opened.home,
         exit_with="demonstration",
         quiet=True,
@@ -144,7 +144,8 @@ def logs(options: argparse.Namespace) -> int:
 
 def env(_: argparse.Namespace) -> int:
     """Print `export` lines for a shell."""
-    opened = stack.open_stack(home=stack.state_folder(), ports=stack.fixed_ports())
+    home = stack.state_folder()
+    opened = stack.open_stack(home=home, ports=stack.ports_of(home))
     for name, value in sorted(stack.environment(opened).items()):
         print(f"export {name}={shlex.quote(value)}")
     return 0

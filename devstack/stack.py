@@ -104,7 +104,9 @@ def open_stack(*, home: Path, ports: Mapping[str, int]) -> Stack:
     if home.stat().st_uid == os.geteuid():
         # As root, PostgreSQL's unprivileged user must pass through; it owns its own folder inside.
         home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    return Stack(home=home, ports=ports, secrets=keep_secrets(home / "secrets.json"))
+    known = keep_secrets(home / "secrets.json")
+    (home / "ports.json").write_text(json.dumps(dict(ports)))
+    return Stack(home=home, ports=ports, secrets=known)
 
 
 def state_folder(*, purpose: str = "") -> Path:
@@ -113,6 +115,15 @@ def state_folder(*, purpose: str = "") -> Path:
         return Path(given).absolute().with_name(Path(given).name + purpose)
     name = hashlib.sha256(f"{PROJECT}:{os.geteuid()}".encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"checkout-{name}{purpose}"
+
+
+def ports_of(home: Path) -> dict[str, int]:
+    """The ports with which the stack of this folder was last started, else the fixed ones."""
+    try:
+        known: dict[str, int] = json.loads((home / "ports.json").read_text())
+    except FileNotFoundError:
+        return fixed_ports()
+    return known
 
 
 class BadPort(Exception):
@@ -217,13 +228,14 @@ def web_address(stack: Stack) -> str:
     return f"http://127.0.0.1:{stack.ports['web']}"
 
 
-def services(stack: Stack, *, demonstrate: tuple[str, ...] = ()) -> list[Service]:
+def services(
+    stack: Stack, *, demonstrate: tuple[str, ...] = (), sign_ins: bool = True
+) -> list[Service]:
     """All processes that are to be started; `demonstrate` is the demonstration's command, if it is wanted."""
-    wanted = [
-        service
-        for service in [*servers(stack), *set_up(stack), *own_processes(stack)]
-        if not given(service.name)
-    ]
+    everything = [*servers(stack), *set_up(stack), *own_processes(stack)]
+    if sign_ins:
+        everything += staff(stack)
+    wanted = [service for service in everything if not given(service.name)]
     if demonstrate:
         wanted.append(
             demonstration(stack, command=demonstrate, needs=tuple(s.name for s in wanted))
@@ -270,11 +282,17 @@ def servers(stack: Stack) -> list[Service]:
 
 
 def set_up(stack: Stack) -> list[Service]:
-    """Queues and topics, declared anew whenever their server came up; tables and sign-ins once."""
+    """Queues and topics, declared anew whenever their server came up; tables once."""
     return [
         manage(stack, "queues", "create_queues", needs=("sqs",), again_after="sqs"),
         manage(stack, "topics", "kafka_topics", needs=("kafka",), again_after="kafka"),
         manage(stack, "migrate", "migrate", "--no-input", needs=("postgres",), tries=1),
+    ]
+
+
+def staff(stack: Stack) -> list[Service]:
+    """The sign-ins that the greeting names."""
+    return [
         manage(stack, "finance", "create_staff", "finance", needs=("migrate",)),
         manage(stack, "operator", "create_staff", "operator", "--superuser", needs=("migrate",)),
     ]

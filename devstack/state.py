@@ -46,11 +46,11 @@ def keep_previous_logs(home: Path) -> None:
 
 
 def empty(home: Path) -> None:
-    """Remove everything from a state folder but its lock and its secrets."""
+    """Remove everything from a state folder but its lock, its secrets and its ports."""
     for path in home.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in {"lock", "secrets.json"}:
+        elif path.name not in {"lock", "secrets.json", "ports.json"}:
             path.unlink()
 
 

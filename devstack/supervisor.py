@@ -161,6 +161,8 @@ class Supervisor:
                     self.screen.say(f"failed: {failure}")
                     self.exit_code = 1
                 finally:
+                    if self.signals and not self.greeted:
+                        self._tell_unfinished()
                     self._stop_all()
         return self.exit_code
 
@@ -261,6 +263,15 @@ class Supervisor:
             f"{child.name} ended with {describe_exit(code)}: {' '.join(process.command[:6])}\n"
             f"the last lines of {process.log}:\n{process.log_tail(lines=20)}"
         )
+
+    def _tell_unfinished(self) -> None:
+        """Whoever interrupts a start wants to know what it was waiting for."""
+        for child in self.children.values():
+            if child.state in {"starting", "backoff"}:
+                tail = self._process(child).log_tail(lines=20)
+                self.screen.say(
+                    f"interrupted while {child.name} was {child.state}; its log:\n{tail}"
+                )
 
     def _wait_until(self, child: Child, state: str, *, seconds: float) -> None:
         child.enter(state)

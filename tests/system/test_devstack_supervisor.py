@@ -179,6 +179,16 @@ class TestAnyUser:
         with pytest.raises(NotRunning):
             stack.ask("status")
 
+    def test_an_interrupted_start_says_what_it_waited_for(self, stack: Stack) -> None:
+        supervisor = stack.start(last="echo warming up; sleep 1000")
+        wait_for((stack.home / "again.txt").exists, 10, "the start goes on")
+        wait_for(lambda: stack.service("last")["pid"], 10, "the last step runs")
+
+        supervisor.send_signal(signal.SIGINT)
+        out, _ = supervisor.communicate(timeout=20)
+
+        assert "interrupted while last was starting; its log:\nwarming up" in out
+
     def test_the_last_step_decides_the_exit_code(self, stack: Stack) -> None:
         supervisor = stack.start(last="exit 4")
 

@@ -213,14 +213,18 @@ def test_an_orphan_is_ended_and_a_later_process_of_the_same_pid_is_not() -> None
     assert child.wait(timeout=5) == -15
 
 
-def test_a_fresh_start_keeps_the_lock_and_the_secrets(tmp_path: Path) -> None:
-    for name in ("lock", "secrets.json", "clock"):
+def test_a_fresh_start_keeps_the_lock_the_secrets_and_the_ports(tmp_path: Path) -> None:
+    for name in ("lock", "secrets.json", "ports.json", "clock"):
         (tmp_path / name).touch()
     (tmp_path / "postgres").mkdir()
 
     empty(tmp_path)
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "secrets.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "lock",
+        "ports.json",
+        "secrets.json",
+    ]
 
 
 def test_logs_of_the_run_before_are_kept(tmp_path: Path) -> None:
@@ -357,6 +361,17 @@ def test_env_is_what_a_shell_can_take(capsys: pytest.CaptureFixture[str]) -> Non
     lines = capsys.readouterr().out.splitlines()
     assert "export ENVIRONMENT=local" in lines
     assert all(line.startswith("export ") for line in lines)
+
+
+def test_env_speaks_to_the_ports_with_which_the_stack_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEVSTACK_HOME", str(tmp_path / "home"))
+    opened = stack.open_stack(home=tmp_path / "home", ports=stack.free_ports())
+
+    main(["env"])
+
+    assert f"export WEB_URL=http://127.0.0.1:{opened.ports['web']}\n" in capsys.readouterr().out
 
 
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
