@@ -43,7 +43,9 @@ def relay(door: str, folder: Path, name: str = "relay", **environment: str) -> I
     url = database_url()
     process = Process(
         [sys.executable, "manage.py", "relay", door],
-        env=python_environment() | {"DATABASE_URL": url, "DATABASE_DIRECT_URL": url} | environment,
+        env=python_environment()
+        | {"DATABASE_URL": url, "DATABASE_DIRECT_URL": url, "KAFKA_MESSAGE_TIMEOUT": "2"}
+        | environment,
         log=folder / f"{name}.log",
     )
     process.start()
