@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamil
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from checkout import metrics, readings, wiring
+from checkout import metrics, outbox, readings, wiring
 from checkout.commit import is_lost
 from checkout.models import CaseKind
 
@@ -104,16 +104,21 @@ def read_recent_retries(now: datetime) -> Iterator[Metric]:
 
 
 def read_outbox(now: datetime) -> Iterator[Metric]:
-    piles = readings.outbox(now)
+    doors = outbox.depth(now=now)
     yield gauge(
         metrics.OUTBOX_DEPTH,
-        f"Messages that should have left, up to {readings.MOST_COUNTED}",
-        (({"door": door}, pile.count) for door, pile in piles.items()),
+        f"Messages that should have left, up to {outbox.MOST_COUNTED}",
+        (({"door": door.value}, depth.waiting) for door, depth in doors.items()),
     )
     yield gauge(
         metrics.OUTBOX_OLDEST,
         "Seconds the oldest message waits to leave",
-        (({"door": door}, pile.age(now)) for door, pile in piles.items()),
+        (({"door": door.value}, depth.oldest_seconds) for door, depth in doors.items()),
+    )
+    yield gauge(
+        metrics.OUTBOX_PARKED,
+        "Messages that were refused and wait for a person",
+        (({"door": door.value}, depth.parked) for door, depth in doors.items()),
     )
 
 

@@ -18,15 +18,12 @@ from checkout.models import (
     CaseKind,
     Charge,
     ChargeState,
-    Door,
     Heartbeat,
     Hold,
     HoldScope,
     RetryCounter,
 )
 
-# A figure above this says "a great many"; counting on would cost more than it tells.
-MOST_COUNTED: Final = 100_000
 DEAD: Final = (CaseKind.DEAD_LETTER, CaseKind.UNREADABLE_MESSAGE)
 NOTHING: Final = Decimal("0.00")
 
@@ -70,7 +67,6 @@ _RETRIES: Final = """
     GROUP BY 1, 2
     ORDER BY 3 DESC, 1, 2
 """
-DECLINE_CAUSES: Final = frozenset({"never", "customer_action", "funds", "issuer_soft"})
 
 
 def retries_since(since: datetime) -> list[Retries]:
@@ -78,25 +74,6 @@ def retries_since(since: datetime) -> list[Retries]:
     with connection.cursor() as cursor:
         cursor.execute(_RETRIES, [since])
         return [Retries(lane, cause, count) for lane, cause, count in cursor.fetchall()]
-
-
-_WAITING: Final = """
-    SELECT count(*), min(available_at) FROM (
-      SELECT available_at FROM checkout_outboxmessage
-      WHERE door = %s AND published_at IS NULL AND parked_at IS NULL AND available_at <= %s
-      ORDER BY id LIMIT %s) waiting
-"""
-
-
-def outbox(now: datetime) -> dict[str, Pile]:
-    """Messages that should have left by now, by door; a delayed one ages from its own time."""
-    piles = {}
-    with connection.cursor() as cursor:
-        for door in Door.values:
-            cursor.execute(_WAITING, [door, now, MOST_COUNTED])
-            count, oldest = cursor.fetchone()
-            piles[door] = Pile(count=count, oldest=oldest)
-    return piles
 
 
 def heartbeats(now: datetime) -> dict[str, float]:

@@ -17,9 +17,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from django.db import connection, transaction
 
-from checkout import readings, wiring
+from checkout import outbox, readings, wiring
 from checkout.clock import Ages, Clock
-from checkout.models import CaseKind, Charge, Hold, HoldKind, HoldScope
+from checkout.models import CaseKind, Charge, Door, Hold, HoldKind, HoldScope
+from checkout.outbox import Depth
 from checkout.queue import Waiting
 from checkout.readings import Pile, Retries
 from checkout.targets import Target
@@ -54,7 +55,7 @@ class Books:
     beats: Mapping[str, float]
     in_doubt: Pile
     cases: Mapping[str, Pile]
-    outbox: Mapping[str, Pile]
+    outbox: Mapping[Door, Depth]
     oldest_owed: Charge | None
     holds: Sequence[Hold]
     discrepancies: Mapping[str, Pile]
@@ -159,7 +160,7 @@ def read_books(now: datetime) -> Books:
                 beats=readings.heartbeats(now),
                 in_doubt=readings.in_doubt(),
                 cases=readings.open_cases(),
-                outbox=readings.outbox(now),
+                outbox=outbox.depth(now=now),
                 oldest_owed=readings.oldest_owed(),
                 holds=readings.holds(now),
                 discrepancies=proofs.open_discrepancies(),

@@ -87,7 +87,7 @@ def _facts_of_books(books: Books, triage: Triage) -> dict[str, object]:
         "in_doubt": _fact(books.in_doubt, triage),
         "dead_letters": _fact(books.dead, triage),
         "cases": {kind: _fact(pile, triage) for kind, pile in books.cases.items()},
-        "outbox": {door: _fact(pile, triage) for door, pile in books.outbox.items()},
+        "outbox": {door.value: vars(depth) for door, depth in books.outbox.items()},
         "oldest_owed": str(books.oldest_owed.pk) if books.oldest_owed else None,
         "holds": [_hold_in_words(hold) for hold in books.holds],
         "discrepancies": {kind: _fact(pile, triage) for kind, pile in books.discrepancies.items()},
@@ -160,7 +160,9 @@ def _figures(books: Books, triage: Triage) -> Table:
         row("charges in doubt", books.in_doubt),
         row("dead letters (cases)", books.dead),
     ]
-    rows += [row(f"waits to leave by {door}", pile) for door, pile in books.outbox.items()]
+    for door, depth in books.outbox.items():
+        oldest = spell(depth.oldest_seconds) if depth.waiting else "—"
+        rows += [(f"waits to leave by {door.value}", f"{depth.waiting:,}", "—", oldest)]
     rows += [row(f"case: {kind}", pile) for kind, pile in books.cases.items()]
     rows += [row(f"discrepancy: {kind}", pile) for kind, pile in books.discrepancies.items()]
     rows += [("due, never tried", "≥ 1" if books.oldest_owed else "0", "—", _age(books, triage))]
