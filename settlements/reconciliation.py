@@ -5,7 +5,8 @@ A pass is full or incremental, and both run the same SQL of `comparisons/` over 
 1. The topic is read on from where the last reading stopped (settlements/topic.py), and lines of
    attempts that are not known to be captured go to the resolver (R53). No transaction is open.
 2. In one transaction, one pass at a time: the marks of `reconcile_dirty` are consumed, and what they
-   name, with what only the passing of time makes due, becomes the scope (R55).
+   name, with what only the passing of time makes due, becomes the scope (R55). A full pass then
+   takes everything, slice by slice, so that an incremental one may run between two slices.
 3. Each comparison finds what does not agree. What is found is recorded under its fingerprint; what
    was looked at and no longer found is cleared by evidence (R54).
 """
@@ -39,6 +40,8 @@ KINDS: Final = (
 # Any number that nothing else in this database locks.
 LOCK: Final = 7_204_115
 LINES_AT_ONCE: Final = 500
+# Creators a slice of a full pass looks at: some seconds, in which no other pass can run.
+SLICE: Final = 25_000
 # An incremental run without a finding is kept this long.
 RUNS_KEPT: Final = timedelta(days=2)
 
@@ -76,8 +79,9 @@ def reconcile(
     ages: Ages,
     topic: Topic | None = None,
     resolve: Resolve | None = None,
+    at_once: int = SLICE,
 ) -> ReconciliationRun:
-    """Compare everything of these kinds and record what does not agree.
+    """Compare everything of these kinds and record what does not agree, `at_once` creators a time.
 
     With `topic` it is read whole and anew; with `resolve` the attempts whose line has come are asked
     about first. Raises what the topic's reader raises; nothing is compared then.
@@ -86,7 +90,9 @@ def reconcile(
         read_topic(topic=topic, now=clock.now(), anew=True)
     if resolve is not None and Kind.STATEMENT in kinds:
         _resolve_first(_LINES, resolve)
-    return _pass(mode=RunMode.FULL, kinds=kinds, now=clock.now(), ages=ages)
+    if set(kinds) == set(KINDS):
+        _marked_pass(now=clock.now(), ages=ages)
+    return _full_pass(kinds=kinds, clock=clock, ages=ages, at_once=at_once)
 
 
 def reconcile_incremental(
@@ -104,7 +110,7 @@ def reconcile_incremental(
     finally:
         if resolve is not None:
             _resolve_first(_MARKED_LINES, resolve)
-        run = _pass(mode=RunMode.INCREMENTAL, kinds=KINDS, now=clock.now(), ages=ages)
+        run = _marked_pass(now=clock.now(), ages=ages)
     return run
 
 
@@ -115,8 +121,8 @@ def look(*, kinds: Collection[Kind] = KINDS, as_of: datetime, now: Moment) -> li
     """
     moments = _moments(as_of=as_of, business=as_of, now=now)
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_TABLES)
-        _fill_scope(RunMode.FULL, moments)
+        _execute(_TABLES)
+        _execute(_ALL, {"low": UUID(int=0), "high": None})
         _compare(kinds, moments)
         cursor.execute(
             "SELECT fingerprint, kind, code, charge_id, creator_id, expected, actual, explanation"
@@ -151,46 +157,95 @@ def judged_as_of(*, now: Moment, ages: Ages) -> datetime:
 # --- One pass ------------------------------------------------------------------------------------
 
 
-def _pass(*, mode: RunMode, kinds: Collection[Kind], now: Moment, ages: Ages) -> ReconciliationRun:
+def _marked_pass(*, now: Moment, ages: Ages) -> ReconciliationRun:
+    """Look at what is marked or came due, and consume the marks, in one transaction."""
     with transaction.atomic():
-        # Two passes would clear each other's findings between one's look and its record.
-        _execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": LOCK})
-        as_of = judged_as_of(now=now, ages=ages)
-        moments = _moments(as_of=as_of, business=now.business, now=now)
+        _take_turn()
+        moments = _moments(as_of=judged_as_of(now=now, ages=ages), business=now.business, now=now)
         _execute(_TABLES)
-        # A pass over some kinds leaves the marks to the one that looks at all of them.
-        marks = _consume_marks() if set(kinds) == set(KINDS) else 0
-        creators = _fill_scope(mode, moments)
-        _execute(_EXPECTATIONS, {"statement_due": ages.statement_due})
-        _compare(kinds, moments)
-        _execute(_REWRITING)
-        run = ReconciliationRun.objects.create(
-            mode=mode,
-            kinds=" ".join(kinds),
-            started_at=now.real,
-            business_at=now.business,
-            as_of=as_of,
-            creators=creators,
-            marks=marks,
-            opened=_count_new(),
-            cleared=0,
-            standing=0,
-        )
-        _execute(_RECORD, {"now": now.real, "run": run.pk})
-        run.cleared = _clear(kinds, now=now)
-        if Kind.EVENTS in kinds:
-            _execute(_SEEN, {"now": now.real})
-        run.standing = Discrepancy.objects.filter(cleared_at__isnull=True).count()
-        ReconciliationRun.objects.filter(pk=run.pk).update(
-            cleared=run.cleared, standing=run.standing
-        )
-        _forget_runs(now=now)
-    counts = {"marks": marks, "creators": creators, "opened": run.opened, "cleared": run.cleared}
-    logger.info("reconciled", extra={"run": run.pk, "mode": str(mode), **counts})
+        marks = _consume_marks()
+        _execute(_MARKED, moments)
+        run = _begin_run(RunMode.INCREMENTAL, KINDS, now=now, moments=moments)
+        _compare_and_record(run, KINDS, moments, ages=ages)
+        _end_run(run, marks=marks, now=now)
     return run
 
 
-def _moments(*, as_of: datetime, business: datetime, now: Moment) -> Mapping[str, object]:
+def _full_pass(
+    *, kinds: Collection[Kind], clock: Clock, ages: Ages, at_once: int
+) -> ReconciliationRun:
+    """Look at every creator, slice by slice; marks are left to the passes between the slices."""
+    now = clock.now()
+    moments = _moments(as_of=judged_as_of(now=now, ages=ages), business=now.business, now=now)
+    run = _begin_run(RunMode.FULL, kinds, now=now, moments=moments)
+    for low, high in _slices(at_once):
+        now = clock.now()
+        moments = _moments(as_of=run.as_of, business=now.business, now=now)
+        with transaction.atomic():
+            _take_turn()
+            _execute(_TABLES)
+            _execute(_ALL, {"low": low, "high": high})
+            _compare_and_record(run, kinds, moments, ages=ages)
+    _end_run(run, marks=0, now=now)
+    return run
+
+
+def _take_turn() -> None:
+    """One pass at a time: two would clear each other's findings between a look and its record."""
+    _execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": LOCK})
+
+
+def _slices(at_once: int) -> list[tuple[UUID, UUID | None]]:
+    """Ranges of identifiers, from a first one up to, not including, a second."""
+    count = max(1, -(-_count("SELECT count(*) FROM checkout_creator") // at_once))
+    edges = [UUID(int=(1 << 128) * n // count) for n in range(count)]
+    return list(zip(edges, [*edges[1:], None], strict=True))
+
+
+def _begin_run(
+    mode: RunMode, kinds: Collection[Kind], *, now: Moment, moments: Mapping[str, Any]
+) -> ReconciliationRun:
+    return ReconciliationRun.objects.create(
+        mode=mode,
+        kinds=" ".join(kinds),
+        started_at=now.real,
+        business_at=now.business,
+        as_of=moments["as_of"],
+        creators=0,
+        marks=0,
+        opened=0,
+        cleared=0,
+        standing=0,
+    )
+
+
+def _compare_and_record(
+    run: ReconciliationRun, kinds: Collection[Kind], moments: Mapping[str, Any], *, ages: Ages
+) -> None:
+    """Compare what the scope holds, and add to the run's counts what that opened and cleared."""
+    run.creators += _count("SELECT count(*) FROM reconcile_creator")
+    _execute(_EXPECTATIONS, {"statement_due": ages.statement_due})
+    _compare(kinds, moments)
+    _execute(_REWRITING)
+    run.opened += _count_new()
+    _execute(_RECORD, {**moments, "run": run.pk})
+    # A rewriting that was healed before it was seen is on record by now, and is gone as well.
+    _execute(_REWRITTEN)
+    run.cleared += _execute(_CLEAR, {**moments, "kinds": [kind.value for kind in kinds]})
+    if Kind.EVENTS in kinds:
+        _execute(_SEEN, moments)
+
+
+def _end_run(run: ReconciliationRun, *, marks: int, now: Moment) -> None:
+    run.marks = marks
+    run.standing = Discrepancy.objects.filter(cleared_at__isnull=True).count()
+    run.save(update_fields=["creators", "marks", "opened", "cleared", "standing"])
+    _forget_runs(now=now)
+    counts = {name: getattr(run, name) for name in ("marks", "creators", "opened", "cleared")}
+    logger.info("reconciled", extra={"run": run.pk, "mode": str(run.mode), **counts})
+
+
+def _moments(*, as_of: datetime, business: datetime, now: Moment) -> Mapping[str, Any]:
     return {
         "as_of": as_of,
         "business": business,
@@ -207,21 +262,11 @@ def _consume_marks() -> int:
     )
 
 
-def _fill_scope(mode: RunMode, moments: Mapping[str, object]) -> int:
-    """Fill the tables that every comparison reads; returns how many creators are looked at."""
-    if mode == RunMode.FULL:
-        _execute(_ALL)
-    else:
-        _execute(_MARKED, moments)
-    creators = _count("SELECT count(*) FROM reconcile_creator")
+def _compare(kinds: Collection[Kind], moments: Mapping[str, Any]) -> None:
     # Without statistics the planner would take a creator for a thousand, and a million for one.
     _execute("ANALYZE reconcile_creator, reconcile_line, reconcile_mark")
     _execute(_OWED, moments)
     _execute("ANALYZE reconcile_owed")
-    return creators
-
-
-def _compare(kinds: Collection[Kind], moments: Mapping[str, object]) -> None:
     for kind in kinds:
         find = _FIND.replace("{comparison}", _COMPARISONS[kind])
         _execute(find, {**moments, "kind": kind.value})
@@ -235,18 +280,13 @@ def _count_new() -> int:
     )
 
 
-def _clear(kinds: Collection[Kind], *, now: Moment) -> int:
-    """Clear what is gone. A rewriting that was healed before it was seen is named, and gone too."""
-    _execute(_REWRITTEN)
-    return _execute(_CLEAR, {"now": now.real, "kinds": [kind.value for kind in kinds]})
-
-
 def _forget_runs(*, now: Moment) -> None:
-    old = ReconciliationRun.objects.filter(
-        mode=RunMode.INCREMENTAL, opened=0, cleared=0, started_at__lt=now.real - RUNS_KEPT
-    )
-    # A few a pass; a run that first found something is kept for good (PROTECT).
-    old.filter(found__isnull=True, pk__in=list(old.values_list("pk", flat=True)[:100])).delete()
+    """Forget old runs without a finding, a few a pass, but the newest: `judged_as_of` may read it."""
+    past = ReconciliationRun.objects.filter(started_at__lt=now.real - RUNS_KEPT)
+    newest = past.order_by("-started_at", "-id").values_list("pk", flat=True).first() or 0
+    empty = past.filter(mode=RunMode.INCREMENTAL, opened=0, cleared=0, found__isnull=True)
+    forgotten = list(empty.exclude(pk=newest).values_list("pk", flat=True)[:100])
+    ReconciliationRun.objects.filter(pk__in=forgotten).delete()
 
 
 # --- Lines of attempts that we do not know to be captured ------------------------------------------

@@ -490,6 +490,19 @@ def test_a_pass_over_some_kinds_leaves_the_marks(world):
     assert named() == [("billing", "under_charge", "-0.03")]
 
 
+def test_a_full_pass_takes_everything_slice_by_slice(world):
+    """R55: between two slices an incremental pass may run; each creator is in exactly one."""
+    charges = [paid(world) for _ in range(6)]
+    ReconcileDirty.objects.all().delete()
+    edit("UPDATE checkout_charge SET amount = 19.96")
+    ReconcileDirty.objects.all().delete()
+
+    run = reconciliation.reconcile(clock=world.clock, ages=world.ages, at_once=1)
+
+    assert (run.creators, run.opened) == (len(charges), len(charges))
+    assert len(named(code=Code.UNDER_CHARGE)) == len(charges)
+
+
 def test_judging_as_of_another_time_records_nothing(world):
     paid(world)
     now = world.clock.now()

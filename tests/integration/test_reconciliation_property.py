@@ -1,0 +1,281 @@
+"""R55: the incremental passes find what a full one finds, for any history.
+
+A history is any mixture of legitimate use, silent edits of every table that matters, statement files
+with missing, doubled, short and foreign lines, time passing on both clocks, a business clock that
+jumps, and passes in between. At its end one full pass must open nothing and clear nothing.
+"""
+
+import random
+from contextlib import suppress
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from checkout import billing, rescue, subscriptions
+from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
+from checkout.models import Attempt, Charge, OutboxMessage
+from checkout.routing import NoLane
+from settlements import reconciliation
+from settlements.models import Discrepancy, FeeTerms, ReconcileDirty, StatementLine
+from settlements.statements import Refused
+from tests.factories import LANE, World, plan
+from tests.factories_settlements import edit, statement_text, take_in
+
+pytestmark = pytest.mark.django_db
+
+# Each is a statement a person with a superuser's password could type; {} is the row's id.
+EDITS = (
+    "UPDATE checkout_charge SET amount = amount - 0.03 WHERE id = {charge}",
+    "UPDATE checkout_charge SET amount = 19.99, expected_amount = 19.99 WHERE id = {charge}",
+    "UPDATE checkout_charge SET expected_amount = expected_amount + 1 WHERE id = {charge}",
+    "UPDATE checkout_charge SET state = 'failed_then_retry' WHERE id = {charge}",
+    "UPDATE checkout_charge SET state = 'succeeded' WHERE id = {charge}",
+    "UPDATE checkout_charge SET state = 'voided' WHERE id = {charge}",
+    "UPDATE checkout_charge SET period_end = period_end + 1 WHERE id = {charge}",
+    "UPDATE checkout_charge SET period_start = period_start - 1 WHERE id = {charge}",
+    "UPDATE checkout_charge SET creator_id = (SELECT max(id::text)::uuid FROM checkout_creator)"
+    " WHERE id = {charge}",
+    "DELETE FROM checkout_charge WHERE id = {charge}",
+    "UPDATE checkout_attempt SET captured_amount = captured_amount + 0.01 WHERE id = {attempt}",
+    "UPDATE checkout_attempt SET outcome = 'unapplied' WHERE id = {attempt}"
+    " AND outcome = 'captured'",
+    "UPDATE checkout_attempt SET outcome = 'declined', captured_amount = NULL,"
+    " captured_currency = '' WHERE id = {attempt}",
+    "UPDATE checkout_attempt SET lane = 'mena' WHERE id = {attempt}",
+    "UPDATE checkout_attempt SET booked_at = booked_at - interval '1 day' WHERE id = {attempt}",
+    "UPDATE checkout_attempt SET charge_id = (SELECT max(id::text)::uuid FROM checkout_charge),"
+    " round = 30000 + (random() * 2000)::int WHERE id = {attempt} AND outcome = 'declined'",
+    "DELETE FROM checkout_attempt WHERE id = {attempt}",
+    "UPDATE checkout_ledgerposting SET amount = amount + 0.01 WHERE charge_id = {charge}",
+    "UPDATE checkout_ledgerposting SET charge_id = {charge} WHERE id = (SELECT min(id) FROM"
+    " checkout_ledgerposting)",
+    "DELETE FROM checkout_ledgerposting WHERE charge_id = {charge} AND account = 'clearing'",
+    "UPDATE checkout_ledgerentry SET charge_id = {charge} WHERE kind = 'captured' AND id ="
+    " (SELECT min(id::text)::uuid FROM checkout_ledgerentry WHERE kind = 'captured')",
+    "DELETE FROM checkout_ledgerentry WHERE charge_id = {charge}",
+    "UPDATE checkout_subscription SET next_period_start = next_period_start + 31 WHERE id = {sub}",
+    "UPDATE checkout_subscription SET next_billing_at = next_billing_at + interval '1 hour'"
+    " WHERE id = {sub}",
+    "UPDATE checkout_subscription SET next_billing_at = next_billing_at + interval '9 days'"
+    " WHERE id = {sub}",
+    "UPDATE checkout_subscription SET state = 'active', closed_at = NULL WHERE id = {sub}",
+    "UPDATE checkout_subscription SET time_zone = 'Asia/Almaty' WHERE id = {sub}",
+    "UPDATE checkout_subscription SET creator_id = (SELECT min(id::text)::uuid FROM"
+    " checkout_creator) WHERE id = {sub}",
+    "UPDATE checkout_subscriptionterms SET price = price - 0.03 WHERE subscription_id = {sub}",
+    "UPDATE checkout_subscriptionterms SET anchor = anchor - 1 WHERE subscription_id = {sub}",
+    "DELETE FROM checkout_subscriptionterms WHERE subscription_id = {sub}",
+    "UPDATE checkout_outboxmessage SET payload = payload || ' ' WHERE id = {message}",
+    "UPDATE checkout_outboxmessage SET event_seq = event_seq + 100 WHERE id = {message}"
+    " AND door = 'kafka'",
+    "DELETE FROM checkout_outboxmessage WHERE id = {message}",
+    "UPDATE checkout_creator SET event_seq = event_seq + 1",
+    "UPDATE settlements_statementline SET gross = gross - 0.01, net = net - 0.01 WHERE id = {line}",
+    "UPDATE settlements_statementline SET key = {attempt} WHERE id = {line}",
+    "DELETE FROM settlements_statementline WHERE id = {line}",
+    "UPDATE settlements_statementimport SET state = 'quarantined', reason = 'by hand',"
+    " accepted_at = NULL",
+    "UPDATE settlements_statementexpectation SET state = 'expected', statement_id = NULL",
+    "DELETE FROM settlements_statementexpectation",
+)
+
+FAULTY_FILES = ("true", "without a line", "a line twice", "a line short", "a foreign line")
+
+# So that there is something to edit, in every history.
+BEGINNING = (
+    ("subscribe", "19.99"),
+    ("subscribe", "4.99"),
+    ("receive", "approve"),
+    ("receive", "approve"),
+    ("pass", ""),
+)
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("subscribe"), st.sampled_from(["19.99", "4.99"])),
+        st.tuples(
+            st.just("receive"),
+            st.sampled_from(["approve", "short", "decline", "soft", "doubt"]),
+        ),
+        st.tuples(st.just("bill"), st.just("")),
+        st.tuples(st.just("resolve"), st.just("")),
+        st.tuples(st.just("cancel"), st.just("")),
+        st.tuples(st.just("change plan"), st.just("")),
+        st.tuples(st.just("fee terms"), st.just("")),
+        st.tuples(st.just("edit"), st.sampled_from(EDITS)),
+        st.tuples(st.just("edit"), st.sampled_from(EDITS)),
+        st.tuples(st.just("file"), st.sampled_from(FAULTY_FILES)),
+        st.tuples(st.just("hours pass"), st.sampled_from([1, 7, 30, 24 * 32])),
+        st.tuples(st.just("the clock jumps"), st.sampled_from([1, 31])),
+        st.tuples(st.just("pass"), st.just("")),
+    ),
+    min_size=4,
+    max_size=24,
+)
+
+
+def block() -> transaction.Atomic:
+    """A transaction that stands for the test's own, so that durable ones may run inside."""
+    atomic = transaction.atomic()
+    atomic._from_testcase = True  # type: ignore[attr-defined]
+    return atomic
+
+
+class History:
+    """Plays the steps; anything a step needs and does not find makes it do nothing."""
+
+    def __init__(self, folder: Any, seed: int) -> None:
+        self.world = World()
+        self.folder = folder
+        self.random = random.Random(seed)
+        self.covered = date(2026, 1, 31)
+
+    def play(self, step: str, detail: Any) -> None:
+        act = getattr(self, step.replace(" ", "_") if step != "pass" else "look_again")
+        # A step that the service refuses in this state is a step that did not happen.
+        with suppress(IntegrityError, billing.OffCalendar, NoLane, Refused), block():
+            act(detail)
+
+    def one(self, rows: Any) -> Any:
+        ids = sorted(rows.values_list("pk", flat=True), key=str)
+        return self.random.choice(ids) if ids else None
+
+    def subscribe(self, price: str) -> None:
+        self.world.due_charge(price=price)
+
+    def receive(self, answer: str) -> None:
+        charge_id = self.one(Charge.objects.filter(state__in=["due", "failed_then_retry"]))
+        if charge_id is None:
+            return
+        answers: dict[str, list[Any]] = {
+            "approve": [],
+            "short": [lambda r: Approved(r.amount - Decimal("0.03"), "USD", "short")],
+            "decline": [Declined(DeclineClass.NEVER, "stolen_card")],
+            "soft": [Declined(DeclineClass.ISSUER_SOFT, "do_not_honor")],
+            "doubt": [InDoubt("time-out")],
+        }
+        self.world.gateway.answers = answers[answer]
+        charge = Charge.objects.get(pk=charge_id)
+        with suppress(LookupError, AttributeError, ValueError):
+            self.world.receive(charge)
+
+    def bill(self, _: str) -> None:
+        billing.bill_due(clock=self.world.clock, ages=self.world.ages)
+
+    def resolve(self, _: str) -> None:
+        world = self.world
+        rescue.resolve(clock=world.clock, gateways=world.gateways, ages=world.ages)
+
+    def cancel(self, _: str) -> None:
+        charge_id = self.one(Charge.objects.filter(subscription__state="active"))
+        if charge_id:
+            subscriptions.cancel(
+                subscription_id=Charge.objects.get(pk=charge_id).subscription_id,
+                by="test",
+                reason="",
+                now=self.world.clock.now(),
+            )
+
+    def change_plan(self, _: str) -> None:
+        charge_id = self.one(Charge.objects.filter(subscription__state="active"))
+        if charge_id:
+            subscriptions.change_plan(
+                subscription_id=Charge.objects.get(pk=charge_id).subscription_id,
+                plan_code=plan("better", "29.99").code,
+                now=self.world.clock.now(),
+            )
+
+    def fee_terms(self, _: str) -> None:
+        FeeTerms.objects.create(
+            lane=LANE,
+            valid_from=self.world.clock.business_now().date(),
+            rate=Decimal("0.03"),
+            fixed=Decimal("0.30"),
+        )
+
+    def edit(self, sql: str) -> None:
+        ids = {
+            "charge": self.one(Charge.objects.all()),
+            "attempt": self.one(Attempt.objects.all()),
+            "sub": self.one(Charge.objects.all()),
+            "message": self.one(OutboxMessage.objects.all()),
+            "line": self.one(StatementLine.objects.all()),
+        }
+        if ids["sub"]:
+            ids["sub"] = Charge.objects.get(pk=ids["sub"]).subscription_id
+        if all(ids[name] is not None for name in ids if f"{{{name}}}" in sql):
+            note(sql.format(**{name: f"'{value}'" for name, value in ids.items()}))
+            edit(sql.format(**{name: f"'{value}'" for name, value in ids.items()}))
+
+    def file(self, fault: str) -> None:
+        last = self.world.clock.business_now().date() - timedelta(days=1)
+        if last < self.covered:
+            return
+        text = statement_text(self.covered, last)
+        self.covered = last + timedelta(days=1)
+        take_in(self.faulty(text, fault), world=self.world, folder=self.folder)
+
+    def faulty(self, text: str, fault: str) -> str:
+        header, opening, *rows, closing = text.splitlines()
+        charges = [row for row in rows if ",charge," in row]
+        if charges and fault != "true":
+            row = self.random.choice(charges)
+            fields = row.split(",")
+            short = [*fields[:5], f"{Decimal(fields[5]) - 1:.2f}", fields[6]]
+            short += [f"{Decimal(fields[7]) - 1:.2f}", *fields[8:]]
+            at = rows.index(row)
+            rows[at : at + 1] = {
+                "without a line": [],
+                "a line twice": [row, row],
+                "a line short": [",".join(short)],
+                "a foreign line": [row, row.replace(fields[2], "not ours")],
+            }[fault]
+            total = sum((Decimal(r.split(",")[7]) for r in [opening, *rows]), Decimal("0.00"))
+            closing = ",".join([*closing.split(",")[:7], f"{total:.2f}", *closing.split(",")[8:]])
+        return "\n".join([header, opening, *rows, closing, ""])
+
+    def hours_pass(self, hours: int) -> None:
+        self.world.clock.forward(seconds=hours * 3600)
+
+    def the_clock_jumps(self, days: int) -> None:
+        self.world.clock.move_business(days=days)
+
+    def look_again(self, _: str = "") -> None:
+        reconciliation.reconcile_incremental(clock=self.world.clock, ages=self.world.ages)
+
+
+def standing() -> dict[str, tuple[Decimal, Decimal]]:
+    rows = Discrepancy.objects.filter(cleared_at__isnull=True)
+    return {row.fingerprint: (row.expected, row.actual) for row in rows}
+
+
+@pytest.mark.timeout(400)
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.reuse, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(history=steps, seed=st.integers(min_value=0, max_value=2**16))
+def test_incremental_passes_find_what_a_full_one_finds(tmp_path, history, seed):
+    """R55."""
+    with block():
+        played = History(tmp_path, seed)
+        for step, detail in BEGINNING:
+            played.play(step, detail)
+        for step, detail in history:
+            played.play(step, detail)
+        played.look_again()
+        incremental = standing()
+
+        reconciliation.reconcile(clock=played.world.clock, ages=played.world.ages)
+
+        assert incremental == standing()
+        assert ReconcileDirty.objects.count() == 0
+        transaction.set_rollback(True)
+    assert not connection.needs_rollback
