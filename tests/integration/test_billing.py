@@ -455,9 +455,7 @@ def test_a_run_off_the_calendar_bills_nothing_and_waits(world: World, off_calend
 def test_a_run_off_in_its_price_waits_too(world: World) -> None:
     """The plan's terms were rewritten so that charge and calendar disagree in USD alone."""
     world.due_charge()
-    dear = billing.Period(
-        **(first_due(world).__dict__ | {"price": Decimal("19.98")})  # type: ignore[arg-type]
-    )
+    dear = billing.Period(**(first_due(world).__dict__ | {"price": Decimal("19.98")}))
 
     with pytest.raises(OffCalendar, match=r"19\.98 USD"):
         billing.bill([dear], now=world.clock.now())

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_a_worker_killed_at_every_receive_ends_with_the_drain_and_the_resolver(
     for count in (1, 2, 3):
         if fresh(charge).state == ChargeState.SUCCEEDED:
             break
-        killed_at(name, lambda c=count: world.receive(charge, count=c))
+        killed_at(name, partial(world.receive, charge, count=count))
         world.clock.forward(seconds=300)
 
     drain(world, letter(charge))

@@ -325,7 +325,8 @@ def test_a_silent_charge_is_swept_after_20_minutes_then_twice_as_late_up_to_6_ho
 ) -> None:
     """F30: a schedule never evaporates."""
     charge = world.due_charge()
-    gaps, last = [], world.clock.real_now()
+    gaps: list[float] = []
+    last = world.clock.real_now()
     while len(gaps) < 7:
         published(charge)
         world.clock.forward(seconds=600)

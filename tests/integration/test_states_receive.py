@@ -252,9 +252,11 @@ def test_row_10_counts_from_the_end_of_the_last_attempt_to_its_own_retry_at(worl
 
 def frozen_before_the_send(world: World, seconds: float, charge: Charge) -> Fate:
     """The process is stopped between its commit and its first byte."""
-    failpoints.enable(
-        "charging.intent_committed", lambda: world.clock.forward(seconds=seconds) and None
-    )
+
+    def time_passes() -> None:
+        world.clock.forward(seconds=seconds)
+
+    failpoints.enable("charging.intent_committed", time_passes)
     try:
         return world.receive(charge)
     finally:
