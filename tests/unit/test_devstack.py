@@ -116,6 +116,22 @@ def test_the_files_read_before_the_set_up_are_plain_enough_for_an_old_python() -
         assert ":=" not in source
 
 
+def test_a_half_made_environment_is_not_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "VENV", tmp_path)
+    without_python = install.usable()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to("/gone/python3")
+    without_its_base = install.usable()
+    (tmp_path / "bin" / "python").unlink()
+    (tmp_path / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "python").chmod(0o755)
+    without_pip = install.usable()
+
+    assert (without_python, without_its_base, without_pip) == (False, False, False)
+
+
 def test_pins_are_counted_once() -> None:
     assert 50 < install.count_pins() < 200
 
