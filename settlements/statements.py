@@ -48,6 +48,7 @@ COLUMNS: Final = (
 )
 OPENING: Final = "opening"
 CLOSING: Final = "closing"
+TYPES: Final = frozenset(LineType.values)
 SHOWN: Final = 50
 LONGEST: Final = 128
 LONGEST_TYPE: Final = 40
@@ -196,7 +197,7 @@ def _misplaced(row: Line, *, last: Line | None) -> str:
 
 
 def _unknown(row: Line) -> tuple[int, str] | None:
-    return None if row.type in LineType.values else (row.number, row.type)
+    return None if row.type in TYPES else (row.number, row.type)
 
 
 def _ends(first: Line | None, last: Line | None) -> tuple[Line, Line]:
@@ -222,7 +223,7 @@ def _line(number: int, fields: Sequence[str]) -> Line | BadRow:
         type=values["type"],
         reference=values["reference"],
         processor_reference=values["processor_reference"],
-        booked_at=datetime.strptime(values["booked_at"], "%Y-%m-%dT%H:%M:%S%z"),
+        booked_at=datetime.fromisoformat(values["booked_at"]),
         gross=_amount(values["gross"]),
         fee=_amount(values["fee"]),
         net=_amount(values["net"]),
@@ -255,7 +256,7 @@ def _is_instant(text: str) -> bool:
     if not _INSTANT.fullmatch(text):
         return False
     try:
-        datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+        datetime.fromisoformat(text)
     except ValueError:
         return False
     return True
@@ -391,9 +392,7 @@ def _release(lane: str, *, now: Moment, ages: Ages) -> list[StatementImport]:
     released: list[StatementImport] = []
     while True:
         aside = StatementImport.objects.filter(lane=lane, state=ImportState.QUARANTINED)
-        foreign = StatementLine.objects.filter(statement=OuterRef("pk")).exclude(
-            type__in=LineType.values
-        )
+        foreign = StatementLine.objects.filter(statement=OuterRef("pk")).exclude(type__in=TYPES)
         known = aside.exclude(Exists(foreign)).order_by("first_day", "id")
         follower = next((file for file in known if not _why_set_aside(file)), None)
         if follower is None:
