@@ -75,8 +75,8 @@ DEMO_AGES = {
     "AGE_RESOLVE_STEPS": "1,2,3",
     "AGE_NOT_FOUND_AFTER": "8",
     "AGE_NOT_FOUND_REPEATS": "2",
-    "AGE_SWEEP_AFTER": "20",
-    "AGE_SWEEP_MOST": "60",
+    "AGE_SWEEP_AFTER": "60",
+    "AGE_SWEEP_MOST": "120",
     "AGE_HOLD_REDISPATCH": "2",
     # 15 attempts an instrument in 30 days: three months pass in as many minutes.
     "AGE_ATTEMPTS_WINDOW": "10",
