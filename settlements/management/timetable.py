@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psycopg
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from checkout.clock import Clock, Moment
 from checkout.commit import is_lost
@@ -157,7 +157,7 @@ class Timetable:
                 logger.warning("the database went away", extra={"job": job.name})
             else:
                 logger.exception("a job failed", extra={"job": job.name})
-            with suppress(DatabaseError):
+            with suppress(Error):
                 note_failure(name=f"job:{job.name}", error=error, now=self.clock.now())
             connection.close()
             return False
@@ -166,7 +166,7 @@ class Timetable:
     def _beat_if_possible(self) -> None:
         try:
             beat(name="timetable", detail=f"{len(self.jobs)} jobs", now=self.clock.now())
-        except DatabaseError:
+        except Error:
             connection.close()
 
 
