@@ -47,6 +47,7 @@ class Migration(migrations.Migration):
                 ('fixed', models.DecimalField(decimal_places=2, max_digits=14)),
             ],
             options={
+                'verbose_name_plural': 'fee terms',
                 'constraints': [models.UniqueConstraint(fields=('lane', 'valid_from'), name='fee_terms_once'), models.CheckConstraint(condition=models.Q(('fixed__gte', 0), ('rate__gte', 0), ('rate__lt', 1)), name='fee_terms_positive')],
             },
         ),
