@@ -33,6 +33,9 @@ from devstack.process import (
 )
 
 OWNER = "checkout"
+# The login of the service's processes, and the group whose rights the service's migrations set.
+SERVICE = "checkout_service"
+GROUP = "checkout_app"
 OLDEST = 15
 UNPRIVILEGED_USER = "nobody"
 # Right after a kill the orphaned backends hold the shared memory for about two seconds.
@@ -76,6 +79,10 @@ class Postgres:
     def dsn(self, dbname: str = OWNER) -> str:
         """The URL of one database, as the owner of everything in it."""
         return f"postgresql://{OWNER}:{quote(self.password, safe='')}@{self.address}/{dbname}"
+
+    def service_dsn(self, dbname: str = OWNER) -> str:
+        """The URL of one database, as the service's processes sign in: no owner of anything."""
+        return f"postgresql://{SERVICE}:{quote(self.password, safe='')}@{self.address}/{dbname}"
 
     @property
     def pid(self) -> int:
@@ -138,6 +145,7 @@ class Postgres:
         if not self.answers():
             return False
         self.create_database(OWNER)
+        self.create_service_login()
         return True
 
     def create_database(self, name: str) -> None:
@@ -146,6 +154,26 @@ class Postgres:
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
             if found.fetchone() is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+    def create_service_login(self) -> None:
+        """Create the login of the service's processes unless it is there; a migration grants its group."""
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
+            found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [SERVICE])
+            if found.fetchone() is not None:
+                return
+            connection.execute(
+                sql.SQL(
+                    "DO $$ BEGIN CREATE ROLE {group} NOLOGIN;"
+                    " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+                ).format(group=sql.Identifier(GROUP))
+            )
+            connection.execute(
+                sql.SQL("CREATE ROLE {login} LOGIN PASSWORD {password} IN ROLE {group}").format(
+                    login=sql.Identifier(SERVICE),
+                    password=sql.Literal(self.password),
+                    group=sql.Identifier(GROUP),
+                )
+            )
 
     def stop(self) -> None:
         """Fast shutdown: sessions end, data is flushed."""

@@ -197,12 +197,18 @@ def given(part: str) -> bool:
 
 def environment(stack: Stack) -> dict[str, str]:
     """Every variable the project's processes read. The caller's own AGE_* and given addresses win."""
-    database = postgres(stack).dsn()
+    server = postgres(stack)
+    database, owner = server.service_dsn(), server.dsn()
+    if given("postgres"):
+        database = os.environ["DATABASE_URL"]
+        owner = os.environ.get("DATABASE_ADMIN_URL", database)
     ours = {
         "ENVIRONMENT": "local",
         "SECRET_KEY": stack.secrets["SECRET_KEY"],
         "DATABASE_URL": database,
-        "DATABASE_DIRECT_URL": os.environ["DATABASE_URL"] if given("postgres") else database,
+        "DATABASE_DIRECT_URL": database,
+        # The owner: migrations, and the demonstration's hand that rewrites a row behind the triggers.
+        "DATABASE_ADMIN_URL": owner,
         "SQS_ENDPOINT_URL": sqs(stack).address,
         "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": stack.secrets["AWS_ACCESS_KEY_ID"],
@@ -286,7 +292,7 @@ def set_up(stack: Stack) -> list[Service]:
     return [
         manage(stack, "queues", "create_queues", needs=("sqs",), again_after="sqs"),
         manage(stack, "topics", "kafka_topics", needs=("kafka",), again_after="kafka"),
-        manage(stack, "migrate", "migrate", "--no-input", needs=("postgres",), tries=1),
+        migration(stack),
     ]
 
 
@@ -385,6 +391,20 @@ def manage(
         again_after=again_after,
         tier=4,
         tries=tries,
+    )
+
+
+def migration(stack: Stack) -> Service:
+    """The tables, made by their owner; every other process signs in with the service's own login."""
+    owner = environment(stack)["DATABASE_ADMIN_URL"]
+    return replace(
+        manage(stack, "migrate", needs=("postgres",), tries=1),
+        process=lambda: Process(
+            [sys.executable, "manage.py", "migrate", "--no-input"],
+            env=full_environment(stack) | {"DATABASE_URL": owner},
+            log=log_of(stack, "migrate"),
+            cwd=PROJECT,
+        ),
     )
 
 
