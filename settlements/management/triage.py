@@ -225,13 +225,17 @@ class Step:
 NOTHING_TO_DO: Final = Step("nothing to do", "every part answers, and nothing waits for a person")
 
 
-def next_step(triage: Triage, *, local: bool) -> Step:
+def next_step(triage: Triage, *, ages: Ages, local: bool) -> Step:
     """The one command an operator should run now: first what is away, then what sleeps, then proof."""
     for part in triage.parts:
         if not part.answers:
             return _mend(part, local=local)
     # Without the books PostgreSQL was among the parts above.
-    return _next_in(triage.books, local=local) if triage.books else NOTHING_TO_DO
+    step = _next_in(triage.books, local=local) if triage.books else NOTHING_TO_DO
+    at_risk = risks(triage, ages=ages)
+    if step == NOTHING_TO_DO and at_risk:
+        return Step(_look_at("worker", local=local), at_risk[0])
+    return step
 
 
 def _next_in(books: Books, *, local: bool) -> Step:

@@ -17,7 +17,7 @@ from django.core.management import call_command
 from checkout import routing
 from checkout.clock import Ages
 from checkout.gateways import DeclineClass, Declined, InDoubt
-from checkout.models import HoldKind, HoldScope
+from checkout.models import Charge, HoldKind, HoldScope
 from checkout.readings import Pile, Retries
 from settlements.management.triage import (
     LIMIT_SECONDS,
@@ -158,7 +158,7 @@ def test_a_calm_service_has_no_money_at_risk_and_nothing_to_do() -> None:
     calm = a_triage()
 
     assert risks(calm, ages=Ages()) == []
-    assert next_step(calm, local=True).command == "nothing to do"
+    assert next_step(calm, ages=Ages(), local=True).command == "nothing to do"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,7 @@ def test_a_calm_service_has_no_money_at_risk_and_nothing_to_do() -> None:
         ({"discrepancies": {"captured": Pile(1, Decimal("0.03"))}}, "0.03 USD", "reconcile"),
         ({"cases": {"unapplied_receipt": Pile(1, Decimal("9.99"))}}, "no charge could take", ""),
         ({"beats": {}}, "", "worker"),
+        ({"oldest_owed": Charge(created_at=START - timedelta(hours=3))}, "waits 3 h", "worker"),
     ],
 )
 def test_what_waits_is_named_with_its_usd_and_a_command(
@@ -181,14 +182,14 @@ def test_what_waits_is_named_with_its_usd_and_a_command(
     triage = a_triage(**changes)
 
     assert any(risk in reason for reason in risks(triage, ages=Ages())) or not risk
-    assert command in next_step(triage, local=True).command
+    assert command in next_step(triage, ages=Ages(), local=True).command
 
 
 def test_a_part_that_is_away_comes_before_everything_else() -> None:
     away = Part("processor", False, "refused", 0.1)
     triage = Triage(START, 0.1, [*ALIVE[:3], away], a_triage().books, None)
 
-    assert "pause all" in next_step(triage, local=False).command
+    assert "pause all" in next_step(triage, ages=Ages(), local=False).command
 
 
 def test_lengths_of_time_are_spelt_as_people_say_them() -> None:

@@ -65,7 +65,7 @@ class Command(BaseCommand):
 
 def as_facts(triage: Triage) -> dict[str, object]:
     """The screen as data; amounts are strings, ages are seconds."""
-    step = next_step(triage, local=settings.LOCAL)
+    step = next_step(triage, ages=wiring.ages(), local=settings.LOCAL)
     at_risk = risks(triage, ages=wiring.ages())
     return {
         "at": triage.at.isoformat(),
@@ -109,7 +109,7 @@ def _fact(pile: Pile, triage: Triage) -> dict[str, object]:
 
 def screen(triage: Triage) -> Iterable[RenderableType]:
     """The lines and tables from top to bottom: the answer first, then what it rests on."""
-    step = next_step(triage, local=settings.LOCAL)
+    step = next_step(triage, ages=wiring.ages(), local=settings.LOCAL)
     at_risk = risks(triage, ages=wiring.ages())
     yield Text(f"triage of {settings.ENVIRONMENT} at {triage.at:%Y-%m-%d %H:%M:%S} UTC", "bold")
     yield Text.assemble("money at risk: ", ("yes", "bold red") if at_risk else ("no", "green"))
