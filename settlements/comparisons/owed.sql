@@ -10,7 +10,7 @@ FROM (
 ) looked_at
 JOIN checkout_subscription s ON s.id = looked_at.id
 CROSS JOIN LATERAL (
-  SELECT greatest((%(as_of)s AT TIME ZONE s.time_zone)::date, max(c.period_start)) AS until
+  SELECT greatest(settlements_local_day(%(as_of)s, s.time_zone), max(c.period_start)) AS until
   FROM checkout_charge c WHERE c.subscription_id = s.id
 ) newest
 CROSS JOIN LATERAL settlements_periods(s.id, newest.until) p

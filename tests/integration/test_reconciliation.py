@@ -335,6 +335,22 @@ def test_a_calendar_edited_behind_the_service_is_named(world):
     assert [code for _, code, _ in named()] == ["missing", "next_billing"]
 
 
+def test_a_zone_that_the_server_does_not_know_is_named_and_stops_nothing(world):
+    """R12: one row of nonsense must not keep every other cent from being named."""
+    charge, short_one = paid(world), paid(world)
+    look_again(world)
+
+    edit(
+        "UPDATE checkout_subscription SET time_zone = 'Mars/Olympus',"
+        " next_billing_at = next_billing_at - interval '11 hours' WHERE id = %s",
+        charge.subscription_id,
+    )
+    edit("UPDATE checkout_charge SET amount = 19.96 WHERE id = %s", short_one.pk)
+    look_again(world)
+
+    assert named() == [("billing", "under_charge", "-0.03"), ("periods", "next_billing", "0.00")]
+
+
 def test_a_charge_for_a_day_on_which_no_period_begins_is_named(world):
     """R14: an extra charge is money the creator does not owe."""
     charge = paid(world)
