@@ -34,6 +34,7 @@ from checkout.models import (
     CaseKind,
     Charge,
     ChargeState,
+    Hold,
     HoldKind,
     HoldScope,
     Instrument,
@@ -335,7 +336,13 @@ def _fail_lane(attempt: Attempt, *, now: Moment, ages: Ages) -> None:
 
 
 def _pause_refused_lane(charge: Charge, attempt: Attempt, answer: NotSent, *, now: Moment) -> None:
-    """401 or 403: our key is not accepted; nothing more is sent on this lane until a person acts."""
+    """401 or 403: our key is not accepted; nothing more is sent on this lane until a person acts.
+
+    Calls that were on their way hear the same; the lane is paused, and a person told, once.
+    """
+    paused = Hold.objects.in_force(now.real).filter(kind=HoldKind.PAUSE, scope=HoldScope.LANE)
+    if paused.filter(subject=attempt.lane, until__isnull=True).exists():
+        return
     hold = routing.place_hold(
         kind=HoldKind.PAUSE,
         scope=HoldScope.LANE,
