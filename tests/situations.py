@@ -6,6 +6,7 @@ words of docs/states.md what became of it. So a row of a test reads like a cell 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Final, TypeVar
@@ -421,14 +422,9 @@ def exhausted_awaits_an_instrument(world: World) -> Charge:
 
 @situation("exhausted, a person decides")
 def exhausted_for_a_person(world: World) -> Charge:
-    """The last step of the plan was taken."""
-    charge = exhausted_on_a_date(world)
-    for days in world.ages.dunning_days:
-        world.clock.move_business(days=days)
-        rescue.open_next_rounds(clock=world.clock, ages=world.ages)
-        world.gateway.answers = [FUNDS]
-        world.receive(charge)
-    return fresh(charge)
+    """The plan has no step left."""
+    world.ages = replace(world.ages, dunning_days=())
+    return exhausted_on_a_date(world)
 
 
 @situation("exhausted, an attempt not found before")

@@ -7,7 +7,7 @@ import pytest
 
 from checkout import routing
 from checkout.clock import Ages
-from checkout.gateways import InDoubt, NotSent, Outcome
+from checkout.gateways import ChargeRequest, InDoubt, NotSent, Outcome
 from checkout.models import (
     Attempt,
     AttemptOutcome,
@@ -219,6 +219,24 @@ def test_a_refused_key_pauses_the_lane_until_a_person_resumes_it(world: World) -
     routing.lift_hold(hold_id=pause.pk, by="operator", now=world.clock.now())
     world.receive(charge)
     assert fresh(charge).state == ChargeState.SUCCEEDED
+
+
+def test_calls_on_their_way_hear_the_refusal_too_and_the_lane_is_paused_once(world: World) -> None:
+    """One pause to lift, one case to read."""
+    refused = NotSent("401 unknown key", lane_refused=True)
+    first, second = world.due_charge(), world.due_charge()
+
+    def meanwhile(request: ChargeRequest) -> Outcome:
+        world.gateway.answers = [refused]
+        world.receive(second)
+        return refused
+
+    world.gateway.answers = [meanwhile]
+    world.receive(first)
+
+    assert Hold.objects.count() == 1
+    assert Case.objects.filter(kind=CaseKind.LANE_REFUSED).count() == 1
+    assert {letters_of(first), letters_of(second)} == {"0"}
 
 
 # --- An hour away ----------------------------------------------------------------------------------

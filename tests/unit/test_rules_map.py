@@ -37,7 +37,7 @@ def entries() -> dict[str, list[str]]:
 
 
 @cache
-def tests_of(path: str) -> set[str]:
+def defined_in(path: str) -> set[str]:
     """Names of the test functions that a file defines."""
     tree = ast.parse((ROOT / path).read_text("utf-8"))
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
@@ -66,4 +66,4 @@ def test_each_named_test_exists(number: str) -> None:
             continue
         path, test = named.groups()
         assert (ROOT / path).is_file(), f"{number}: {path} does not exist"
-        assert test in tests_of(path), f"{number}: {path} has no {test}"
+        assert test in defined_in(path), f"{number}: {path} has no {test}"
