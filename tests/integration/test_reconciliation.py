@@ -506,6 +506,21 @@ def test_a_pass_over_some_kinds_leaves_the_marks(world):
     assert named() == [("billing", "under_charge", "-0.03")]
 
 
+def test_the_application_role_may_run_a_pass(world):
+    """The processes sign in with a login that owns nothing; a pass must not need more than it has."""
+    paid(world)
+    edit("UPDATE checkout_charge SET amount = 19.96")
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL ROLE checkout_app")
+        full(world)
+        world.receive(world.due_charge())
+        look_again(world)
+        cursor.execute("RESET ROLE")
+
+    assert named() == [("billing", "under_charge", "-0.03")]
+
+
 def test_a_full_pass_takes_everything_slice_by_slice(world):
     """R55: between two slices an incremental pass may run; each creator is in exactly one."""
     charges = [paid(world) for _ in range(6)]
