@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 
 import psycopg
 from django.db import connection
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from checkout.clock import Moment
@@ -149,17 +150,18 @@ _RECORD_EVENT: Final = """
 
 # --- The relay's half: on the connection that holds its lock, so that a lost lock is a lost mark ----
 
-_CLAIM: Final = """
+# The door is spelled out, not a parameter: each door has a partial index of its own.
+_CLAIM: Final = sql.SQL("""
     SELECT id, event_id, key, event_seq, type, subject, payload, created_at
     FROM checkout_outboxmessage m
-    WHERE door = %(door)s AND published_at IS NULL AND parked_at IS NULL AND available_at <= %(now)s
+    WHERE door = {door} AND published_at IS NULL AND parked_at IS NULL AND available_at <= %(now)s
       AND NOT EXISTS (
         SELECT FROM checkout_outboxmessage held
-        WHERE held.door = m.door AND held.key = m.key AND held.id < m.id
+        WHERE held.door = {door} AND held.key = m.key AND held.id < m.id
           AND held.parked_at IS NOT NULL AND held.published_at IS NULL
       )
     ORDER BY id LIMIT %(limit)s
-"""
+""")
 _MARK: Final = """
     UPDATE checkout_outboxmessage m
     SET published_at = %(now)s, tries = tries + 1, last_error = '',
@@ -194,7 +196,8 @@ def claim(
     By state, never by "id > last": a transaction that commits late has an older id (MEASURED). A key
     behind a parked message waits; a message of a later date holds back nothing.
     """
-    rows = lock_connection.execute(_CLAIM, {"door": str(door), "now": now, "limit": limit})
+    query = _CLAIM.format(door=sql.Literal(str(door)))
+    rows = lock_connection.execute(query, {"now": now, "limit": limit})
     return [Outgoing(*row) for row in rows]
 
 
@@ -295,29 +298,34 @@ class Depth:
 
 # More than this is "a great many"; counting on would cost a scrape more than it tells.
 MOST_COUNTED: Final = 100_000
-# Each part in the words of one partial index, so that the published millions are never read.
+# Each part in the words of one partial index, so that the published millions are never read; a door
+# at a time, for Django writes the door into the statement and the planner sees which index is its.
 _DEPTH: Final = """
-    SELECT doors.door, waiting.ready, waiting.oldest, waiting.delayed, held.parked
-    FROM unnest(%(doors)s::text[]) AS doors (door)
-    CROSS JOIN LATERAL (
+    SELECT waiting.ready, waiting.oldest, waiting.delayed, held.parked
+    FROM (
       SELECT count(*) FILTER (WHERE u.available_at <= %(now)s) AS ready,
              coalesce(extract(epoch FROM %(now)s - min(u.available_at)
                FILTER (WHERE u.available_at <= %(now)s)), 0)::float8 AS oldest,
              count(*) FILTER (WHERE u.available_at > %(now)s) AS delayed
       FROM (SELECT available_at FROM checkout_outboxmessage
-            WHERE door = doors.door AND published_at IS NULL AND parked_at IS NULL
-            ORDER BY id LIMIT %(most)s) u) waiting
-    CROSS JOIN LATERAL (
+            WHERE door = %(door)s AND published_at IS NULL AND parked_at IS NULL
+            ORDER BY id LIMIT %(most)s) u
+    ) waiting,
+    (
       SELECT count(*) AS parked FROM checkout_outboxmessage
-      WHERE door = doors.door AND published_at IS NULL AND parked_at IS NOT NULL) held
+      WHERE door = %(door)s AND published_at IS NULL AND parked_at IS NOT NULL
+    ) held
 """
 
 
 def depth(*, now: datetime) -> dict[Door, Depth]:
     """What is not published, by door, at a real time; counted up to MOST_COUNTED a door."""
+    found = {}
     with connection.cursor() as cursor:
-        cursor.execute(_DEPTH, {"doors": Door.values, "now": now, "most": MOST_COUNTED})
-        return {Door(door): Depth(*figures) for door, *figures in cursor.fetchall()}
+        for door in Door:
+            cursor.execute(_DEPTH, {"door": door.value, "now": now, "most": MOST_COUNTED})
+            found[door] = Depth(*cursor.fetchone())
+    return found
 
 
 REPUBLISH_BATCH: Final = 1000

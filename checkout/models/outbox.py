@@ -45,10 +45,17 @@ class OutboxMessage(models.Model):
             ),
         ]
         indexes = [
+            # One a door and by id alone: so the planner knows that they follow the table's own order,
+            # and a claim never walks past what is published or waits at the other door.
             models.Index(
-                fields=["door", "id"],
-                condition=Q(published_at__isnull=True, parked_at__isnull=True),
-                name="outbox_unpublished",
+                fields=["id"],
+                condition=Q(door="sqs", published_at__isnull=True, parked_at__isnull=True),
+                name="outbox_unpublished_sqs",
+            ),
+            models.Index(
+                fields=["id"],
+                condition=Q(door="kafka", published_at__isnull=True, parked_at__isnull=True),
+                name="outbox_unpublished_kafka",
             ),
             # A parked message holds back its key, so each claim looks for them.
             models.Index(
@@ -58,7 +65,6 @@ class OutboxMessage(models.Model):
             ),
             models.Index(fields=["subject", "door"], name="outbox_subject"),
             models.Index(fields=["-created_at", "-id"], name="outbox_newest"),
-            models.Index(fields=["door", "published_at"], name="outbox_published"),
         ]
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from psycopg import sql
 
 from checkout import outbox
 from checkout.models import Creator, Door, OutboxMessage
@@ -120,10 +121,11 @@ def test_a_claim_reads_only_unpublished_rows(clock: FakeClock, aigerim: Creator)
         )
         lock_connection.execute("ANALYZE checkout_outboxmessage")
         plan: Any = lock_connection.execute(
-            "EXPLAIN " + outbox._CLAIM,
-            {"door": "kafka", "now": clock.real_now(), "limit": 1000},
+            sql.SQL("EXPLAIN ") + outbox._CLAIM.format(door=sql.Literal("kafka")),
+            {"now": clock.real_now(), "limit": 1000},
         ).fetchall()
     text = "\n".join(line for (line,) in plan)
 
+    assert "Index Scan using outbox_unpublished_kafka" in text, text
     assert "outbox_parked" in text, text  # a parked row holds back its key
     assert "Seq Scan" not in text, text
