@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -41,11 +41,12 @@ KINDS: Final = (
 LOCK: Final = 7_204_115
 LINES_AT_ONCE: Final = 500
 # Creators a slice of a full pass looks at: some seconds, in which no other pass can run.
-SLICE: Final = 25_000
+SLICE: Final = 10_000
 # An incremental run without a finding is kept this long.
 RUNS_KEPT: Final = timedelta(days=2)
 
-Resolve = Callable[[UUID], object]
+Resolve: TypeAlias = Callable[[UUID], object]
+Progress: TypeAlias = Callable[[int], None]
 
 
 def _sql(name: str) -> str:
@@ -80,11 +81,13 @@ def reconcile(
     topic: Topic | None = None,
     resolve: Resolve | None = None,
     at_once: int = SLICE,
+    progress: Progress = lambda _: None,
 ) -> ReconciliationRun:
     """Compare everything of these kinds and record what does not agree, `at_once` creators a time.
 
     With `topic` it is read whole and anew; with `resolve` the attempts whose line has come are asked
-    about first. Raises what the topic's reader raises; nothing is compared then.
+    about first. `progress` is told how many more creators were looked at. Raises what the topic's
+    reader raises; nothing is compared then.
     """
     if topic is not None and Kind.EVENTS in kinds:
         read_topic(topic=topic, now=clock.now(), anew=True)
@@ -92,7 +95,7 @@ def reconcile(
         _resolve_first(_LINES, resolve)
     if set(kinds) == set(KINDS):
         _marked_pass(now=clock.now(), ages=ages)
-    return _full_pass(kinds=kinds, clock=clock, ages=ages, at_once=at_once)
+    return _full_pass(kinds=kinds, clock=clock, ages=ages, at_once=at_once, progress=progress)
 
 
 def reconcile_incremental(
@@ -172,7 +175,7 @@ def _marked_pass(*, now: Moment, ages: Ages) -> ReconciliationRun:
 
 
 def _full_pass(
-    *, kinds: Collection[Kind], clock: Clock, ages: Ages, at_once: int
+    *, kinds: Collection[Kind], clock: Clock, ages: Ages, at_once: int, progress: Progress
 ) -> ReconciliationRun:
     """Look at every creator, slice by slice; marks are left to the passes between the slices."""
     now = clock.now()
@@ -185,7 +188,9 @@ def _full_pass(
             _take_turn()
             _execute(_TABLES)
             _execute(_ALL, {"low": low, "high": high})
+            before = run.creators
             _compare_and_record(run, kinds, moments, ages=ages)
+        progress(run.creators - before)
     _end_run(run, marks=0, now=now)
     return run
 

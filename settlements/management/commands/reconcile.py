@@ -5,6 +5,7 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from checkout import rescue, wiring
+from checkout.management.progress import SlowProgress
+from checkout.models import Creator
 from checkout.topics import KafkaAway
 from settlements.models import Kind
 from settlements.reconciliation import KINDS, Finding, look, reconcile, standing
@@ -55,22 +58,25 @@ def _compare(kinds: Sequence[Kind], *, as_of: datetime | None, offline: bool) ->
     clock, ages = wiring.clock(), wiring.ages()
     if as_of is not None:
         return look(kinds=kinds, as_of=as_of, now=clock.now())
-    topic = None if offline else wiring.topic_reader()
-    resolve = None if offline else _resolver()
-    reconcile(kinds=kinds, clock=clock, ages=ages, topic=topic, resolve=resolve)
+    with SlowProgress(what="Comparing", total=Creator.objects.count(), clock=clock) as bar:
+        reconcile(
+            kinds=kinds,
+            clock=clock,
+            ages=ages,
+            topic=None if offline else wiring.topic_reader(),
+            resolve=None if offline else _resolve,
+            progress=bar.advance,
+        )
     return standing(kinds=kinds)
 
 
-def _resolver() -> Any:
-    def resolve(attempt_id: Any) -> None:
-        rescue.resolve_attempt(
-            attempt_id=attempt_id,
-            clock=wiring.clock(),
-            gateways=wiring.gateways(),
-            ages=wiring.ages(),
-        )
-
-    return resolve
+def _resolve(attempt_id: UUID) -> None:
+    rescue.resolve_attempt(
+        attempt_id=attempt_id,
+        clock=wiring.clock(),
+        gateways=wiring.gateways(),
+        ages=wiring.ages(),
+    )
 
 
 def _kind(text: str) -> Kind:
