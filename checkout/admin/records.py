@@ -40,11 +40,17 @@ OpenFilter = fixed_filter(
     "open or closed",
     {"yes": ("open", Q(closed_at__isnull=True)), "no": ("closed", Q(closed_at__isnull=False))},
 )
-# In the words of the relay's own index.
+# In the words of the relays' own indexes: one a door.
 UnpublishedFilter = fixed_filter(
-    "published",
-    "published",
-    {"no": ("not yet", Q(published_at__isnull=True, parked_at__isnull=True))},
+    "waiting",
+    "waiting to leave",
+    {
+        door.value: (
+            f"by {door.value}",
+            Q(door=door.value, published_at__isnull=True, parked_at__isnull=True),
+        )
+        for door in Door
+    },
 )
 UnappliedFilter = fixed_filter(
     "applied", "applied", {"no": ("not yet", Q(applied_at__isnull=True))}

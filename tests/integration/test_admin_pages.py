@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
@@ -42,7 +43,7 @@ OURS = [
     for model in apps.get_app_config(label).get_models()
     if model in admin.site._registry
 ]
-CHOSEN = admin.helpers.ACTION_CHECKBOX_NAME
+CHOSEN = ACTION_CHECKBOX_NAME
 
 
 @pytest.fixture

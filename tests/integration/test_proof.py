@@ -45,7 +45,7 @@ def published(world: World) -> None:
             offset=offset,
             event_id=message.event_id,
             key=message.key,
-            sequence=message.event_seq,
+            sequence=message.event_seq or 0,
             sha256=message.payload_sha256,
             read_at=world.clock.real_now(),
         )

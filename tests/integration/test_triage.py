@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -37,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MOST_SECONDS = 5.0
 
 
-def triage_with(**places: str) -> dict[str, object]:
+def triage_with(**places: str) -> dict[str, Any]:
     """Run the command in a process of its own, as an operator does."""
     done = subprocess.run(
         [sys.executable, "manage.py", "triage", "--json"],
@@ -49,7 +50,7 @@ def triage_with(**places: str) -> dict[str, object]:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    facts: dict[str, object] = json.loads(done.stdout)
+    facts: dict[str, Any] = json.loads(done.stdout)
     return facts
 
 

@@ -105,7 +105,7 @@ def a_proved_charge(world: World, folder: Path) -> Charge:
             offset=offset,
             event_id=message.event_id,
             key=message.key,
-            sequence=message.event_seq,
+            sequence=message.event_seq or 0,
             sha256=message.payload_sha256,
             read_at=world.clock.real_now(),
         )
