@@ -1,11 +1,16 @@
-"""What the reader sees while it runs: one line a phase, with what it is doing and for how long."""
+"""What the reader sees while it runs: a line for each phase that ended, and one for the present phase.
 
-from collections.abc import Iterator
+The present phase's line moves only on a terminal, and it is one line high: the supervisor of the stack
+writes to the same terminal whenever it likes.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from checkout.clock import Clock
 
@@ -14,47 +19,40 @@ from checkout.clock import Clock
 class Phase:
     """One phase of the story; `say` replaces what stands behind its title."""
 
-    progress: Progress
-    task: TaskID
+    show: Callable[[str], None]
     said: str = ""
 
     def say(self, text: str) -> None:
         self.said = text
-        self.progress.update(self.task, detail=text)
+        self.show(text)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Screen:
-    """The console, live where it is a terminal; elsewhere each phase is one line when it ends."""
+    """The console, with the time since the story began in front of each line."""
 
     console: Console
     clock: Clock
-    progress: Progress = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.progress = Progress(
-            SpinnerColumn(finished_text="[green]✓[/]"),
-            TimeElapsedColumn(),
-            TextColumn("[bold]{task.description}[/]  {task.fields[detail]}"),
-            console=self.console,
-        )
-
-    @contextmanager
-    def live(self) -> Iterator[None]:
-        """Show the phases while the block runs."""
-        if not self.console.is_terminal:
-            yield
-            return
-        with self.progress:
-            yield
+    begun: float  # monotonic seconds
 
     @contextmanager
     def phase(self, title: str) -> Iterator[Phase]:
-        """A phase begins here and has ended with the block."""
+        """A phase begins here and has ended with the block; its last words stay on the screen."""
         begun = self.clock.monotonic()
-        phase = Phase(self.progress, self.progress.add_task(title, total=1, detail=""))
-        yield phase
-        self.progress.update(phase.task, completed=1)
-        if not self.console.is_terminal:
-            seconds = self.clock.monotonic() - begun
-            self.console.print(f"{seconds:6.1f} s  {title}: {phase.said}", soft_wrap=True)
+        columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        # Off a terminal it shows nothing at all.
+        with Progress(
+            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+        ) as progress:
+            task = progress.add_task(title)
+            phase = Phase(
+                lambda text: progress.update(task, description=escape(f"{title}: {text}"))
+            )
+            yield phase
+        now = self.clock.monotonic()
+        self.console.print(
+            f"{now - self.begun:6.1f} s  {escape(title)}: {escape(phase.said)}"
+            f" [dim]({now - begun:.1f} s)[/]",
+            highlight=False,
+            soft_wrap=True,
+        )

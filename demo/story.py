@@ -65,7 +65,7 @@ WHOLE: Final = Script(creators=500, days=(10, 20, 35, 50, 63, 78, 94), outage=3,
 SMALL: Final = Script(creators=40, days=(32,), outage=1, short=1)
 
 
-def tell(stage: Stage, script: Script) -> Memory:
+def tell(stage: Stage, script: Script) -> None:
     """Play the story, or what is left of it; raises when a part of it does not come to an end."""
     memory = Memory.read(stage.memory_file)
     load(stage)
@@ -79,7 +79,6 @@ def tell(stage: Stage, script: Script) -> Memory:
         _come_to_rest(stage, phase.say)
         phase.say(_collected_so_far())
     import_statements(stage, memory)
-    return memory
 
 
 def load(stage: Stage) -> None:

@@ -4,9 +4,11 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
@@ -15,11 +17,14 @@ from rich.console import Console
 from checkout import wiring
 from checkout.models import Charge
 from demo import proof, story
+from demo.platform import Refused
 from demo.quiet import NeverQuiet
 from demo.screen import Screen
-from demo.stage import Memory, Stage
+from demo.stage import Memory, Stage, StageRefused
 
 WIDTH_OF_A_FILE = 150
+# What ends the story early, each with its own words; anything else is a fault of the story itself.
+STOPPED = (NeverQuiet, Refused, StageRefused, httpx.HTTPError)
 
 
 class Command(BaseCommand):
@@ -48,44 +53,31 @@ class Command(BaseCommand):
         stage = _stage(_console())
         if not options["keep"] and Charge.objects.exists():
             raise CommandError("this database holds charges already; go on with --keep")
-        begun = stage.clock.monotonic()
         try:
-            memory = _told(stage, story.SMALL if options["small"] else story.WHOLE)
-        except NeverQuiet as error:
-            stage.screen.console.print(
-                proof.table(proof.prove(stage, Memory.read(stage.memory_file)))
-            )
-            raise CommandError(str(error)) from error
-        lines = proof.prove(stage, memory)
-        stage.screen.console.print(proof.table(lines))
-        failed = [line.name for line in lines if not line.holds]
-        seconds = stage.clock.monotonic() - begun
-        if failed:
+            story.tell(stage, story.SMALL if options["small"] else story.WHOLE)
+            _compare_in_full(stage)
+        except STOPPED as why:
+            _prove(stage)
+            raise CommandError(f"the story stopped: {why}") from why
+        lines = _prove(stage)
+        if failed := [line.name for line in lines if not line.holds]:
             raise CommandError(f"{len(failed)} lines do not hold: {', '.join(failed)}")
+        seconds = stage.clock.monotonic() - stage.screen.begun
         self.stdout.write(f"All {len(lines)} lines hold, after {seconds:.0f} s.")
 
 
-def _told(stage: Stage, script: story.Script) -> Memory:
-    with stage.screen.live():
-        memory = story.tell(stage, script)
-        with stage.screen.phase("Compare everything once more, in full") as phase:
-            try:
-                call_command("reconcile", stdout=_Said(phase.say))
-            except SystemExit as found:
-                phase.say(f"exit code {found.code}, as it must be with two cents missing")
-    return memory
+def _compare_in_full(stage: Stage) -> None:
+    with stage.screen.phase("Compare everything once more, in full") as phase:
+        try:
+            call_command("reconcile", stdout=StringIO())
+        except SystemExit as found:
+            phase.say(f"exit code {found.code}, as it must be with two cents missing")
 
 
-class _Said:
-    """A text stream whose last line is shown behind the phase's title."""
-
-    def __init__(self, say: story.Say) -> None:
-        self.say = say
-
-    def write(self, text: str) -> int:
-        if text.strip():
-            self.say(text.strip().splitlines()[-1][:120])
-        return len(text)
+def _prove(stage: Stage) -> list[proof.Line]:
+    lines = proof.prove(stage, Memory.read(stage.memory_file))
+    stage.screen.console.print(proof.table(lines))
+    return lines
 
 
 def _console() -> Console:
@@ -114,5 +106,5 @@ def _stage(console: Console) -> Stage:
         socket=Path(os.environ["DEVSTACK_SOCKET"]),
         accounts=[(one["processor"], one["account"]) for one in settings.LANES.values()],
         clock=clock,
-        screen=Screen(console, clock),
+        screen=Screen(console, clock, begun=clock.monotonic()),
     )
