@@ -481,6 +481,14 @@ def voided_after_not_found(world: World) -> Charge:
     return fresh(charge)
 
 
+@situation("voided and rewritten, an attempt not found before")
+def voided_and_rewritten(world: World) -> Charge:
+    """The chaos night, after a cancel: nothing is receivable any more."""
+    charge = voided_after_not_found(world)
+    rewrite(charge, state=ChargeState.FAILED_THEN_RETRY)
+    return fresh(charge)
+
+
 @situation("voided by hand, an attempt open")
 def voided_with_open_attempt(world: World) -> Charge:
     """No way of ours leads here; a row that was rewritten is in the table too."""

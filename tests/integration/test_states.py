@@ -185,6 +185,12 @@ CELLS = [
     ("voided by hand, an attempt open", "query: never", "N"),
     ("voided by hand, an attempt open", "query: not found for good", "0"),
     ("voided by hand, an attempt open", "query: in doubt", "—"),
+    # Whatever its state says, the books say that it cannot take it (R26).
+    (
+        "voided and rewritten, an attempt not found before",
+        "late capture",
+        "U, unapplied_receipt case",
+    ),
     ("voided, an attempt not found before", "late doubt", "—"),
     ("written_off, an attempt not found before", "late doubt", "—"),
     ("voided", "cancel", "—"),

@@ -3,6 +3,7 @@
 Rules R20, R23 to R26, R29, R30, R52; faults F7, F11, F12, F23, F27, F33.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from tests.situations import (
     described,
     dies,
     failed_then_retry,
+    letters_of,
     open_attempt,
     rewrite,
 )
@@ -245,6 +247,20 @@ def test_row_10_counts_from_the_end_of_the_last_attempt_to_its_own_retry_at(worl
 
     assert dispatches(charge)[-1].available_at == retry_at
     assert fresh(charge).retry_at == retry_at
+
+
+def test_a_worker_that_asks_never_judges_that_nothing_was_found(world: World) -> None:
+    """Row 3, R22: how late and how often is the resolver's business, whatever the settings."""
+    world.ages = replace(world.ages, not_found_repeats=1)
+    charge = world.due_charge()
+    dies(world, charge)
+    hold(world)
+    world.clock.forward(seconds=3600)
+
+    world.receive(charge, count=2)
+
+    assert letters_of(charge) == "?"
+    assert fresh(charge).state == ChargeState.IN_DOUBT
 
 
 # --- Sixty seconds ---------------------------------------------------------------------------------
