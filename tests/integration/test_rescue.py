@@ -379,6 +379,28 @@ def test_the_sweep_waits_for_what_the_outbox_still_has(world: World, message: st
     assert rescue.sweep(clock=world.clock, ages=world.ages) == 0
 
 
+def test_a_charge_heard_of_between_the_search_and_the_lock_is_not_swept(world: World) -> None:
+    """The search found two; while the first was dispatched, a worker received the other."""
+    charges = [world.due_charge() for _ in range(2)]
+    for charge in charges:
+        published(charge)
+    world.clock.forward(seconds=1200)
+
+    def receive_the_other() -> None:
+        failpoints.disable("sweep.dispatched")
+        other = next(charge for charge in charges if fresh(charge).dispatch == 1)
+        world.gateway.answers = [SOFT]
+        world.receive(other)
+
+    failpoints.enable("sweep.dispatched", receive_the_other)
+    try:
+        rescue.sweep(clock=world.clock, ages=world.ages)
+    finally:
+        failpoints.disable("sweep.dispatched")
+
+    assert sorted(fresh(charge).dispatch for charge in charges) == [1, 2]
+
+
 def test_a_run_without_faults_needs_no_sweep_no_resolver_and_no_drain(world: World) -> None:
     """I7: a rescue hides a defect."""
     world.gateway.answers = [SOFT, SOFT]
