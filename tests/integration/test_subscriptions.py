@@ -149,7 +149,7 @@ def test_the_same_key_makes_the_same_subscription_in_a_restored_database(world: 
     ids=["creator", "account", "plan"],
 )
 def test_a_checkout_of_what_is_not_there_is_refused(
-    world: World, wrong: dict[str, object], error: type[Exception]
+    world: World, wrong: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         start(world, **wrong)
