@@ -295,7 +295,7 @@ def _booked(facts: Facts) -> Tick:
         name,
         Verdict.PROVED,
         posted if facts.captures else still,
-        f"{len(facts.entries)} entries sum to zero; {_usd(still)} is still receivable.",
+        f"Entries that sum to zero: {len(facts.entries)}; {_usd(still)} is still receivable.",
     )
 
 

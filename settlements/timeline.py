@@ -61,15 +61,19 @@ def timeline(facts: Facts) -> list[Happening]:
 
 
 def _attempt(attempt: Attempt) -> Iterator[Happening]:
-    sends = f", sent {attempt.sends} times" if attempt.sends > 1 else ""
+    sends = f", sent {_times(attempt.sends)}" if attempt.sends > 1 else ""
     text = f"attempt {attempt} begins: {attempt.amount} USD through {attempt.lane}{sends}"
     yield Happening(attempt.started_at, "attempt", "attempting", text)
     if attempt.doubt:
-        asked = f"; asked {attempt.queries} times" if attempt.queries else ""
+        asked = f"; asked {_times(attempt.queries)}" if attempt.queries else ""
         text = f"attempt {attempt} is in doubt: {attempt.doubt}{asked}"
         yield Happening(attempt.last_sent_at, "in doubt", "in_doubt", text)
     if attempt.ended_at:
         yield Happening(attempt.ended_at, "outcome", attempt.outcome, _outcome(attempt))
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _outcome(attempt: Attempt) -> str:
