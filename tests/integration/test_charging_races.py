@@ -9,9 +9,11 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
+from django.db import connection
 
 from checkout import ledger, rescue
 from checkout.commit import committed
+from checkout.failpoints import Crash
 from checkout.gateways import ChargeRequest, NotFound, NotSent, Outcome
 from checkout.messages import Receive
 from checkout.models import (
@@ -232,6 +234,39 @@ def test_the_resolver_and_a_worker_at_once_apply_one_capture(world: World) -> No
     assert fresh(charge).state == ChargeState.SUCCEEDED
     one_capture(world, charge)
     assert not Case.objects.filter(kind=CaseKind.UNAPPLIED_RECEIPT).exists()
+
+
+# --- Committed before the call ---------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_attempt_is_committed_before_each_call_and_no_transaction_is_open(
+    world: World,
+) -> None:
+    """R19: another session sees key, reference and sends while the request is on its way."""
+    charge = world.due_charge()
+    seen: list[tuple[object, ...]] = []
+
+    def look(request: ChargeRequest) -> Outcome:
+        assert not connection.in_atomic_block
+        seen.append((request.reference, *together(lambda: state_and_sends(charge))))
+        return approve(request)
+
+    def look_and_lose_the_answer(request: ChargeRequest) -> Outcome:
+        look(request)
+        raise Crash
+
+    world.gateway.answers = [look_and_lose_the_answer, look]
+    with pytest.raises(Crash):
+        world.receive(charge)
+    world.receive(charge, count=2)
+
+    first = Attempt.derive_id(charge_id=charge.pk, round=1, number=1)
+    assert seen == [(first, ("attempting", 1)), (first, ("attempting", 2))]
+
+
+def state_and_sends(charge: Charge) -> tuple[str, int]:
+    return str(fresh(charge).state), attempts(charge)[0].sends
 
 
 # --- Something happens while the call is on its way -------------------------------------------------
