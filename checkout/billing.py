@@ -8,10 +8,11 @@ differ nothing is billed and a case waits for a person.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import partial
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -81,6 +82,10 @@ class _Row:
     due_sha256: str
 
 
+# Not dataclasses.astuple: it copies every value, which took a third of a bill run.
+_in_order: Final = attrgetter(*(field.name for field in fields(_Row)))
+
+
 def period_date(*, anchor: date, interval: str, count: int, k: int) -> date:
     """Where period k begins: anchor + k intervals, so that Jan 31 → Feb 28 → Mar 31 (R11)."""
     match Interval(interval):
@@ -147,7 +152,7 @@ def bill(periods: Sequence[Period], *, now: Moment) -> Billed:
     _agree_with_calendar(periods, now=now)
     lanes = routing.lanes_on(now.business.date())
     rows = [_row(period, lane=lanes.get(period.country, ""), now=now) for period in periods]
-    columns = [list(column) for column in zip(*map(astuple, rows), strict=True)]
+    columns = [list(column) for column in zip(*map(_in_order, rows), strict=True)]
     with connection.cursor() as cursor:
         cursor.execute(_BILL, [*columns, now.business, now.real])
         charges, amount = cursor.fetchone()
