@@ -28,7 +28,6 @@ from checkout.models import (
     OutboxMessage,
     Subscription,
 )
-from demo.receives import count_receives
 from demo.stage import Memory, Stage
 from settlements.models import Discrepancy
 
@@ -69,7 +68,7 @@ def prove(stage: Stage, memory: Memory) -> list[Line]:
         lambda: outages(stage, memory),
         charges,
         attempts,
-        lambda: receives(stage),
+        lambda: receives(memory),
         dead_letters,
         in_doubt,
         events,
@@ -137,11 +136,11 @@ def attempts() -> Line:
     return Line("attempts", f"{listed(outcomes)}; most in a round: {most}", why)
 
 
-def receives(stage: Stage) -> Line:
+def receives(memory: Memory) -> Line:
     """By the worker's own log: SQS counts the receives of each message."""
-    total, most = count_receives(stage.worker_log)
+    total, most = memory.receives
     if not total:
-        return Line("receives", "none", f"{stage.worker_log} tells of no receive")
+        return Line("receives", "none", "the worker's log tells of no receive")
     why = f"a message was received {most} times" if most > MOST_RECEIVES else ""
     return Line("receives", f"{total}; most per message: {most}", why)
 

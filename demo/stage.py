@@ -51,6 +51,8 @@ class Memory:
     outages: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     statements_from: str = ""
+    # How many receives the story took, and the most of one message.
+    receives: tuple[int, int] = (0, 0)
     finished: bool = False
 
     @classmethod
@@ -58,7 +60,11 @@ class Memory:
         if not path.exists():
             return cls()
         known: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return cls(**known | {"faults": [Fault(**fault) for fault in known["faults"]]})
+        read = {
+            "faults": [Fault(**fault) for fault in known["faults"]],
+            "receives": tuple(known["receives"]),
+        }
+        return cls(**known | read)
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1), "utf-8")

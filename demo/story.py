@@ -30,6 +30,7 @@ from checkout import wiring
 from checkout.models import Account, ApiKey, Attempt, Charge, ChargeState, Creator
 from demo.platform import Order, Platform
 from demo.quiet import wait_until_quiet
+from demo.receives import count_receives
 from demo.stage import FILES, HTTP_SECONDS, Fault, Memory, Stage
 from settlements.models import Code, Discrepancy
 
@@ -79,6 +80,10 @@ def tell(stage: Stage, script: Script) -> None:
         _come_to_rest(stage, phase.say)
         phase.say(_collected_so_far())
     import_statements(stage, memory)
+    if not any(memory.receives):
+        # Now: the next start of the stack begins its logs anew.
+        memory.receives = count_receives(stage.worker_log)
+        memory.write(stage.memory_file)
 
 
 def load(stage: Stage) -> None:
