@@ -3,6 +3,7 @@
 Rules R20 to R24, R28, R33; faults F6 to F9, F22, F24, F25, F30.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -415,6 +416,24 @@ def test_a_run_without_faults_needs_no_sweep_no_resolver_and_no_drain(world: Wor
 
     assert letters_of(charge) == "SSA"
     assert (set(swept), line.dead, line.receives) == ({0}, [], 3)
+
+
+@pytest.mark.parametrize("declines", [0, 1, 3])
+def test_a_duplicate_past_the_queue_s_own_deduplication_charges_nothing_twice(
+    world: World, declines: int
+) -> None:
+    """F5, F23: the same dispatch is on the queue twice, under two message ids."""
+    world.gateway.answers = [SOFT] * declines
+    charge = world.due_charge()
+    line = Line(world)
+    line.relay()
+    line.messages.append(replace(line.messages[0], id="a second id"))
+
+    line.run(seconds=1100, step=50)
+
+    assert letters_of(charge) == {0: "A", 1: "SA", 3: "SSS"}[declines]
+    assert len(world.gateway.sent) == len(attempts(charge))
+    assert (line.messages, line.dead) == ([], [])
 
 
 # --- Dead letters ----------------------------------------------------------------------------------
