@@ -7,6 +7,7 @@ leaves through `problem_handler`.
 import json
 import logging
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +16,7 @@ from typing import Any, Final
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, Error, IntegrityError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.template import loader
 from django.views.defaults import bad_request, page_not_found, server_error
 from rest_framework import exceptions
 from rest_framework.utils.encoders import JSONEncoder
@@ -188,7 +190,16 @@ def answer_500(request: HttpRequest) -> HttpResponse:
     """A defect of ours: logged by Django with its trace, told to nobody."""
     if request.path.startswith(API_PREFIX):
         return Problem("internal-error", "It was logged; repeat with the same key.").response()
+    error = sys.exc_info()[1]
+    if error is not None and (isinstance(error, DatabaseAway) or is_lost(error)):
+        return _away_page()
     return server_error(request)
+
+
+def _away_page() -> HttpResponse:
+    """The admin while the database is away: a page that reads no table, not even the session's."""
+    page = loader.get_template("503.html").render()
+    return HttpResponse(page, status=503, headers={"Retry-After": "5"})
 
 
 def as_json(document: object) -> str:

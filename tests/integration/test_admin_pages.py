@@ -74,13 +74,12 @@ def list_of(name: str) -> str:
 # --- Read-only -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
-def test_nobody_adds_changes_or_deletes_by_hand(model: type, admin_client: Client) -> None:
+def test_nobody_adds_a_row_by_hand(admin_client: Client) -> None:
     """Not even a superuser: rows change through use cases alone."""
-    names = f"admin:{model._meta.app_label}_{model._meta.model_name}_"  # type: ignore[attr-defined]
-
-    assert admin_client.get(reverse(names + "changelist")).status_code == 200
-    assert admin_client.get(reverse(names + "add")).status_code == 403
+    for model in OURS:
+        names = f"admin:{model._meta.app_label}_{model._meta.model_name}_"
+        assert admin_client.get(reverse(names + "changelist")).status_code == 200, names
+        assert admin_client.get(reverse(names + "add")).status_code == 403, names
 
 
 def test_every_page_of_a_row_opens_and_changes_nothing(

@@ -209,5 +209,18 @@ def test_readyz_refuses_within_its_limit_when_the_database_is_silent(
     assert time.monotonic() - begun < 2.0
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_admin_says_503_while_the_database_is_away(
+    admin_client: Client, database_away: None
+) -> None:
+    admin_client.raise_request_exception = False
+
+    for page in ("/admin/", "/admin/checkout/charge/"):
+        answer = admin_client.get(page)
+        assert answer.status_code == 503
+        assert answer["Retry-After"]
+        assert "The database is away" in answer.content.decode()
+
+
 def test_livez_asks_no_database() -> None:
     assert Client().get("/livez").status_code == 200
