@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from checkout import routing
+from checkout import metrics, routing
 from checkout.clock import Clock
 from checkout.gateways import DeclineClass, Declined, InDoubt
 from checkout.models import ChargeState, Heartbeat, HoldKind, HoldScope, RetryCounter
@@ -53,6 +53,16 @@ def test_r56_the_retry_count_counts_attempts_above_one_and_never_falls() -> None
 
     assert fresh(charge).state == ChargeState.SUCCEEDED
     assert seen == [0, 0, 1, 2]
+
+
+@pytest.mark.django_db
+def test_every_name_is_exported_under_exactly_that_name() -> None:
+    """Dashboards and alerts are written against these names; a Counter would append _total."""
+    Heartbeat.objects.create(name="worker", beat_at=Clock().real_now())
+    text = Client().get("/metrics").content.decode()
+    types = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+
+    assert types == {value for name, value in vars(metrics).items() if name.isupper()}
 
 
 @pytest.mark.django_db
