@@ -27,6 +27,7 @@ from checkout.money import CURRENCY, usd
 from settlements.models import (
     NOTHING,
     ExpectationState,
+    FeeTerms,
     ImportState,
     LineType,
     StatementExpectation,
@@ -97,6 +98,10 @@ class Refused(Exception):
         self.bad = bad
         more = [f"… and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
         super().__init__("\n".join([*map(str, bad[:SHOWN]), *more]))
+
+
+class FeesDiffer(Exception):
+    """The lane has other fee terms from that day on."""
 
 
 class Torn(Exception):
@@ -306,6 +311,20 @@ def import_statement(
             return Imported(statement, again=False)
         _cover(statement, now=now, ages=ages)
         return Imported(statement, again=False, released=_release(lane, now=now, ages=ages))
+
+
+def agree_fees(*, lane: str, valid_from: date, rate: Decimal, fixed: Decimal) -> bool:
+    """Record what a lane's processor may keep of a capture from a day on: rate × gross + `fixed` USD.
+
+    Lines booked from that day on are held against it. False when the same terms are there already.
+    Raises FeesDiffer when that day has other terms: what was agreed is never rewritten.
+    """
+    terms, added = FeeTerms.objects.get_or_create(
+        lane=lane, valid_from=valid_from, defaults={"rate": rate, "fixed": fixed}
+    )
+    if (terms.rate, terms.fixed) != (rate, fixed):
+        raise FeesDiffer(f"{terms}; agree on another day for {rate} + {fixed}")
+    return added
 
 
 def mark_late_expectations(*, now: Moment) -> int:

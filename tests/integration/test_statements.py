@@ -272,10 +272,42 @@ def test_a_line_that_names_nothing_of_ours_stays_unmatched(world, tmp_path, refe
     assert named() == [(Code.UNMATCHED, "0.00", "19.99")]
 
 
+def agree(*terms: str) -> str:
+    out = StringIO()
+    call_command("agree_fees", LANE, *terms, stdout=out)
+    return out.getvalue()
+
+
+def test_fees_are_agreed_once_and_never_rewritten():
+    terms = ("--rate", "0.029", "--fixed", "0.30", "--since", "2026-01-01")
+
+    assert agree(*terms).endswith(": agreed\n")
+    assert agree(*terms).endswith("nothing changed\n")
+    with pytest.raises(CommandError, match="agree on another day"):
+        agree("--rate", "0.03", *terms[2:])
+    assert FeeTerms.objects.get().rate == Decimal("0.029")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--rate", "1.5"),
+        ("--rate", "3%"),
+        ("--fixed", "0.305"),
+        ("--fixed", "-1"),
+        ("--since", "soon"),
+    ],
+)
+def test_fees_that_are_not_terms_are_refused(wrong):
+    """R2, R3."""
+    with pytest.raises(CommandError):
+        agree("--rate", "0.029", "--fixed", "0.30", "--since", "2026-01-01", *wrong)
+
+    assert FeeTerms.objects.count() == 0
+
+
 def test_a_fee_other_than_agreed_is_named(world, tmp_path):
-    FeeTerms.objects.create(
-        lane=LANE, valid_from=date(2026, 1, 1), rate=Decimal("0.029"), fixed=Decimal("0.30")
-    )
+    agree("--rate", "0.029", "--fixed", "0.30", "--since", "2026-01-01")
     right, wrong = paid(world), paid(world)
     text = statement_text(DAY)
     row = line_of(text, wrong)
