@@ -22,7 +22,7 @@ from checkout.models import Attempt, Charge, OutboxMessage
 from checkout.routing import NoLane
 from settlements import reconciliation
 from settlements.models import Discrepancy, FeeTerms, ReconcileDirty, StatementLine
-from settlements.statements import Refused
+from settlements.statement_file import Refused
 from tests.factories import LANE, World, plan
 from tests.factories_settlements import edit, statement_text, take_in
 

@@ -25,7 +25,8 @@ from settlements.models import (
     StatementImport,
     StatementLine,
 )
-from settlements.statements import Refused, mark_late_expectations
+from settlements.statement_file import Refused
+from settlements.statements import mark_late_expectations
 from tests.factories import LANE, World, fresh
 from tests.factories_settlements import edit, statement_text, take_in
 from tests.fakes import charged_but_silent

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.statement import Capture, render
-from settlements.statements import BadRow, Line, Refused, parse, summarise
+from settlements.statement_file import BadRow, Line, Refused, parse, summarise
 
 REFERENCE = "6f1c0000-0000-5000-8000-000000000001"
 HEADER = "line_id,type,reference,processor_reference,booked_at,gross,fee,net,currency,payout"

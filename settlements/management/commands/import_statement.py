@@ -10,7 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from checkout import wiring
 from checkout.management.progress import SlowProgress
 from settlements.models import ImportState
-from settlements.statements import Refused, Torn, import_statement
+from settlements.statement_file import Refused
+from settlements.statements import Torn, import_statement
 
 NOT_ACCEPTED = 1
 NOT_READ = 2
