@@ -14,6 +14,7 @@ from django.db.models import Count, Max, Sum
 from rich import box
 from rich.table import Table
 
+from checkout import ledger as books
 from checkout import wiring
 from checkout.models import (
     Attempt,
@@ -24,6 +25,7 @@ from checkout.models import (
     ChargeState,
     Creator,
     Door,
+    LedgerAccount,
     LedgerPosting,
     OutboxMessage,
     Subscription,
@@ -198,13 +200,25 @@ def events() -> Line:
 
 
 def ledger() -> Line:
-    """Each entry sums to zero, and what is still receivable is what is not settled yet."""
+    """Each entry sums to zero, and what is still receivable is what was billed and not captured."""
     total = LedgerPosting.objects.aggregate(sum=Sum("amount"))["sum"] or NOTHING
     sums = LedgerPosting.objects.values("entry").annotate(sum=Sum("amount"))
-    unbalanced = sums.exclude(sum=0).count()
-    entries = LedgerPosting.objects.values("entry").distinct().count()
-    why = f"{unbalanced} entries do not sum to zero" if unbalanced or total else ""
-    return Line("ledger sum", f"{usd(total)} over {entries} entries", why)
+    unbalanced, entries = sums.exclude(sum=0).count(), sums.count()
+    closed = [ChargeState.VOIDED, ChargeState.WRITTEN_OFF]
+    billed = Charge.objects.exclude(state__in=closed).aggregate(sum=Sum("expected_amount"))["sum"]
+    applied = Attempt.objects.filter(outcome=AttemptOutcome.CAPTURED)
+    captured = applied.aggregate(sum=Sum("captured_amount"))["sum"]
+    owed = (billed or NOTHING) - (captured or NOTHING)
+    receivable = books.balance(account=LedgerAccount.RECEIVABLE)
+    faults = [
+        f"{unbalanced} entries do not sum to zero" if unbalanced or total else "",
+        f"billed less captured is {usd(owed)}" if owed != receivable else "",
+    ]
+    return Line(
+        "ledger sum",
+        f"{usd(total)} over {entries} entries; still receivable: {usd(receivable)}",
+        "; ".join(filter(None, faults)),
+    )
 
 
 def journal(captures: Mapping[str, Sequence[tuple[str, Decimal]]]) -> Line:

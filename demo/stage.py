@@ -1,7 +1,7 @@
 """Where the demonstration takes place: the running stack, and what must be remembered about the story."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -80,8 +80,8 @@ class Stage:
     admin_url: str
     clock_file: Path
     socket: Path
-    # (processor, account) of each lane.
-    accounts: Sequence[tuple[str, str]]
+    # Lane → the processor, and our account there.
+    lanes: Mapping[str, tuple[str, str]]
     clock: Clock
     screen: Screen
 

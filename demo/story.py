@@ -1,6 +1,6 @@
 """What happens: 500 creators, three billing months, and everything that may go wrong in between.
 
-1. `load`: plans, routing rules and creators, by file; an account and its API key.
+1. `load`: plans, routing rules and creators, by file; the processor's fees; an account.
 2. `start_checkouts`: by HTTP, a dozen at a time; a creator in a country nobody may serve is refused.
 3. `live_through`: the business clock moves step by step; after each step everything must come to rest.
    - In the outage's step the worker and both relays are killed, one message meets a worker that dies
@@ -42,6 +42,8 @@ SHORT: Final = Decimal("0.03")
 SHORTED_BY_PROCESSOR: Final = "creator-0001"
 SHORTED_BY_HAND: Final = "creator-0002"
 QUIET_SECONDS: Final = 180.0
+# What the sandbox keeps of a capture (processor/statement.py).
+PROCESSOR_FEES: Final = {"rate": "0.029", "fixed": "0.30", "since": "2024-01-01"}
 NAMED_WITHIN: Final = 60.0
 LOOK_SECONDS: Final = 0.2
 MOST_RECEIVES_TO_DIE: Final = 50
@@ -87,11 +89,13 @@ def tell(stage: Stage, script: Script) -> None:
 
 
 def load(stage: Stage) -> None:
-    """Load the files; what is there already is left as it is."""
+    """Load the files and agree on the fees; what is there already is left as it is."""
     with stage.screen.phase("Plans, routing rules and creators, by file") as phase:
         said = StringIO()
         call_command("load_plans", str(FILES / "plans.csv"), stdout=said)
         call_command("load_routing_rules", str(FILES / "routing_rules.csv"), stdout=said)
+        for lane in stage.lanes:
+            call_command("agree_fees", lane, **PROCESSOR_FEES, stdout=StringIO())
         call_command("create_account", ACCOUNT, stdout=StringIO(), stderr=StringIO())
         creators = str(FILES / "creators.csv")
         call_command("load_creators", creators, account=ACCOUNT, stdout=said)
@@ -190,12 +194,12 @@ def import_statements(stage: Stage, memory: Memory) -> None:
     folder = stage.clock_file.with_name("statements")
     folder.mkdir(exist_ok=True)
     with stage.screen.phase("The processor's statements") as phase:
-        for number, (processor, account) in enumerate(stage.accounts, 1):
+        for number, (processor, account) in enumerate(stage.lanes.values(), 1):
             path = folder / f"{account}-{first}-{last}.csv"
             path.write_text(stage.statement(account=account, first=first, last=last), "utf-8")
             whose = {"processor": processor, "account": account, "by": "demonstration"}
             call_command("import_statement", str(path), stdout=StringIO(), **whose)
-            phase.say(f"{number} of {len(stage.accounts)} accounts, {first} to {last}")
+            phase.say(f"{number} of {len(stage.lanes)} accounts, {first} to {last}")
     memory.statements_from = str(last + timedelta(days=1))
     memory.write(stage.memory_file)
 

@@ -104,7 +104,7 @@ def _stage(console: Console) -> Stage:
         admin_url=os.environ.get("DATABASE_ADMIN_URL", os.environ["DATABASE_URL"]),
         clock_file=Path(settings.CLOCK_FILE),
         socket=Path(os.environ["DEVSTACK_SOCKET"]),
-        accounts=[(one["processor"], one["account"]) for one in settings.LANES.values()],
+        lanes={lane: (one["processor"], one["account"]) for lane, one in settings.LANES.items()},
         clock=clock,
         screen=Screen(console, clock, begun=clock.monotonic()),
     )
