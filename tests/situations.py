@@ -4,6 +4,7 @@ A situation brings a new charge somewhere; an event does one thing to it; `descr
 words of docs/states.md what became of it. So a row of a test reads like a cell of the table.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,10 +38,12 @@ from checkout.models import (
     ChargeState,
     Door,
     Instrument,
+    LedgerAccount,
+    LedgerPosting,
     OutboxMessage,
 )
 from checkout.outcomes import Fate
-from tests.factories import World, attempts, fresh
+from tests.factories import World, attempts, dispatches, fresh
 
 SOFT: Final = Declined(DeclineClass.ISSUER_SOFT, "do_not_honor")
 TECHNICAL: Final = Declined(DeclineClass.TECHNICAL, "issuer_unavailable")
@@ -154,6 +157,26 @@ def letter_of(attempt: Attempt) -> str:
 
 def case_ids(charge: Charge) -> list[int]:
     return list(Case.objects.filter(charge=charge).values_list("pk", flat=True))
+
+
+def unsound(charge: Charge) -> list[str]:
+    """What must hold of a charge whatever happened, and does not (I3 to I5, R34, R36, R44)."""
+    rows = OutboxMessage.objects.filter(key=charge.creator_id, door=Door.KAFKA).order_by("id")
+    sequence = list(rows.values_list("event_seq", flat=True))
+    sent = [json.loads(row.payload)["dispatch"] for row in dispatches(charge)]
+    postings = LedgerPosting.objects.filter(charge=charge)
+    captured = sum(a.captured_amount or 0 for a in attempts(charge))
+    cleared = sum(p.amount for p in postings if p.account == LedgerAccount.CLEARING)
+    claims = {
+        "the sequence has no gap, in the order of the ids": sequence
+        == list(range(1, len(sequence) + 1)),
+        "every dispatch up to the present one left a message": sent
+        == list(range(1, len(sent) + 1)),
+        "the books sum to zero": sum(p.amount for p in postings) == 0,
+        "the books hold what was captured": cleared == captured,
+        "one capture is applied at most": letters_of(charge).count("A") <= 1,
+    }
+    return [claim for claim, holds in claims.items() if not holds]
 
 
 # --- Small steps -----------------------------------------------------------------------------------

@@ -197,8 +197,8 @@ def test_failures_that_are_old_or_mere_doubts_open_nothing(world: World) -> None
     fail(world, 4)
     world.clock.forward(seconds=60)
     fail(world, 1)
-    fail(world, 5, InDoubt("no answer within 30 s"))
-    fail(world, 5, SOFT)
+    fail(world, 2, InDoubt("no answer within 30 s"))
+    fail(world, 2, SOFT)
 
     assert not Hold.objects.exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories import World, attempts
-from tests.situations import EVENTS, SITUATIONS, described, letters_of
+from tests.situations import EVENTS, SITUATIONS, described, letters_of, unsound
 
 pytestmark = pytest.mark.django_db
 
@@ -222,6 +222,7 @@ def test_state_meets_event(world: World, where: str, what: str, becomes: str) ->
     seen = described(world, charge, lambda: EVENTS[what](world, charge))
 
     assert seen == becomes
+    assert unsound(charge) == []
 
 
 def test_every_column_of_the_table_is_tested_and_two_are_absent() -> None:

@@ -33,6 +33,7 @@ from tests.situations import (
     letters_of,
     open_attempt,
     rewrite,
+    unsound,
 )
 
 pytestmark = pytest.mark.django_db
@@ -222,6 +223,7 @@ def test_receive(world: World, row: int, where: str, besides: str, count: int, d
     seen = described(world, charge, lambda: world.receive(charge, count=count, **(receive or {})))
 
     assert seen == does
+    assert unsound(charge) == []
 
 
 def test_every_row_of_the_receive_table_is_tested() -> None:
