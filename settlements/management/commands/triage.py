@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from checkout import wiring
-from checkout.models import Charge, Hold
+from checkout.models import Charge, Hold, HoldScope
 from checkout.readings import Pile
+from checkout.targets import Target
 from settlements.management.triage import (
     Books,
     Triage,
@@ -32,6 +33,7 @@ from settlements.management.triage import (
 )
 
 NARROWEST: Final = 80
+MOST_CAUSES: Final = 12
 
 
 class Command(BaseCommand):
@@ -185,7 +187,8 @@ def _age(books: Books, triage: Triage) -> str:
 
 
 def _retries(books: Books) -> Table:
-    rows = [(each.lane, each.cause, str(each.count)) for each in books.retries]
+    # The most frequent come first; one screen is enough to see which lane and cause it is.
+    rows = [(each.lane, each.cause, str(each.count)) for each in books.retries[:MOST_CAUSES]]
     return _table(
         f"retries in the last hour (ever: {books.retry_count:,})",
         ("lane", "after", "attempts"),
@@ -218,6 +221,6 @@ def _stopped(books: Books) -> Iterable[Text]:
 
 
 def _hold_in_words(hold: Hold) -> str:
-    what = hold.subject if hold.scope == "lane" else f"{hold.scope} {hold.subject}".strip()
+    what = Target(HoldScope(hold.scope), hold.subject)
     end = f"until {hold.until:%Y-%m-%d %H:%M} UTC" if hold.until else "until lifted"
     return f"{hold.kind} of {what} by {hold.placed_by}, {end}: {hold.reason}"
