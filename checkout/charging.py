@@ -221,14 +221,28 @@ def _wait_before(
     held = routing.holding(charge=charge, lane=lane, now=now)
     if held:
         return held.until or later
-    window = now.real - timedelta(seconds=ages.attempts_window)
-    recent = Attempt.objects.filter(instrument=instrument, started_at__gt=window)
-    # What was not sent reached no network: an hour's outage must not cap a card for a month (R52).
-    if recent.exclude(verdict=Verdict.NOT_SENT).count() >= ages.attempts_per_instrument:  # R30
-        return later
+    rests = _rests_until(instrument, now=now, ages=ages)
+    if rests:
+        return rests
     if Charge.objects.filter(creator_id=charge.creator_id, state=S.ATTEMPTING).exists():
         return later
     return _too_early(charge, now=now)
+
+
+def _rests_until(instrument: Instrument, *, now: Moment, ages: Ages) -> datetime | None:
+    """R30: when the instrument may be tried again; None while it has attempts left in its window.
+
+    That may be weeks away, so we look again only every `sweep_most`: another card may have come.
+    What was not sent reached no network: an hour's outage must not cap a card for a month (R52).
+    """
+    window = timedelta(seconds=ages.attempts_window)
+    recent = Attempt.objects.filter(instrument=instrument, started_at__gt=now.real - window)
+    sent = recent.exclude(verdict=Verdict.NOT_SENT)
+    starts = sent.order_by("-started_at").values_list("started_at", flat=True)
+    full = list(starts[ages.attempts_per_instrument - 1 : ages.attempts_per_instrument])
+    if not full:
+        return None
+    return min(full[0] + window, now.real + timedelta(seconds=ages.sweep_most))
 
 
 def _too_early(charge: Charge, *, now: Moment) -> datetime | None:
