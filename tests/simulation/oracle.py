@@ -1,0 +1,247 @@
+"""What must be true after healing, to the cent: I1 to I7 of docs/reliability.md."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from itertools import pairwise
+
+from checkout import ledger
+from checkout.models import (
+    TERMINAL,
+    Attempt,
+    AttemptOutcome,
+    Awaits,
+    Case,
+    CaseKind,
+    Charge,
+    ChargeState,
+    Creator,
+    Door,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerPosting,
+    OutboxMessage,
+    Subscription,
+)
+from checkout.outbox import event_id
+from processor.journal import Line
+from tests.simulation.world import World, captures
+
+S = ChargeState
+O = AttemptOutcome  # noqa: E741
+ZERO = Decimal("0.00")
+
+
+def violations(world: World) -> list[str]:
+    """Every sentence says what is wrong; none is what a test wants."""
+    found = [*world.broken]
+    if not found:
+        for look in (requests, processor, attempts, charges, books, events, rest, cases, calm):
+            found += [f"{look.__name__}: {sentence}" for sentence in look(world)]
+    return found
+
+
+def _all_attempts() -> list[Attempt]:
+    return list(Attempt.objects.select_related("charge", "instrument").order_by("started_at", "id"))
+
+
+def requests(world: World) -> Iterator[str]:
+    """I1: what was accepted is one subscription, contiguous periods, each one charge."""
+    ids = {
+        Subscription.derive_id(account_id=world.account_id, idempotency_key=key): key
+        for key in world.asked
+    }
+    there = {s.pk: s for s in Subscription.objects.all()}
+    for pk, key in ids.items():
+        if key in world.accepted and pk not in there:
+            yield f"accepted, and not there: {key}"
+    for pk, subscription in there.items():
+        if pk not in ids:
+            yield f"nobody asked for subscription {pk}"
+        yield from _periods(subscription)
+
+
+def _periods(subscription: Subscription) -> Iterator[str]:
+    periods = list(subscription.charges.order_by("period_start"))
+    if not periods:
+        yield f"subscription {subscription} has no charge"
+        return
+    for before, after in pairwise(periods):
+        if before.period_end != after.period_start:
+            yield f"gap after {before.period_end} in {subscription}"
+    if periods[-1].period_end != subscription.next_period_start:
+        yield f"next period of {subscription} is {subscription.next_period_start}"
+
+
+def processor(world: World) -> Iterator[str]:
+    """I2: at most one capture a charge in the journal; no reference decided twice."""
+    lines = world.processor.lines()
+    for charge, count in Counter(line.charge for line in captures(lines)).items():
+        if count > 1:
+            yield f"{world.name(charge)} was captured {count} times"
+    decided = Counter(line.reference for line in lines if line.kind == "decision")
+    for reference, count in decided.items():
+        if count > 1:
+            yield f"reference {reference} was decided {count} times"
+
+
+def attempts(world: World) -> Iterator[str]:
+    """I3: what the journal says and what the attempts say are the same."""
+    captured = {line.reference: line for line in captures(world.processor.lines())}
+    declined = {line.reference for line in world.processor.lines() if line.status == "declined"}
+    for attempt in _all_attempts():
+        reference = str(attempt.pk)
+        yield from _agrees(attempt, captured.pop(reference, None), reference in declined)
+        dead = attempt.instrument.dead_at
+        if dead and attempt.started_at > dead:
+            yield f"attempt {attempt} began on a dead instrument"
+    for reference in captured:
+        yield f"the journal's capture {reference} is no attempt of ours"
+
+
+def _agrees(attempt: Attempt, capture: Line | None, was_declined: bool) -> Iterator[str]:
+    if attempt.is_open:
+        yield f"attempt {attempt} is open"
+    if attempt.has_capture != (capture is not None):
+        yield f"attempt {attempt} is {attempt.outcome}, the journal says {capture}"
+    elif capture and attempt.captured_amount != Decimal(capture.captured_amount):
+        yield f"attempt {attempt}: {attempt.captured_amount}, journal {capture.captured_amount}"
+    if (attempt.outcome == O.DECLINED) != was_declined:
+        yield f"attempt {attempt} is {attempt.outcome}, declined in the journal: {was_declined}"
+    if attempt.outcome == O.UNAPPLIED:
+        yield f"attempt {attempt} is an unapplied receipt"
+
+
+def charges(world: World) -> Iterator[str]:
+    """Succeeded with one applied capture, three counted attempts a round at most, all at rest."""
+    for charge in Charge.objects.prefetch_related("attempts").order_by("created_at", "id"):
+        name = world.name(charge.pk)
+        applied = [a for a in charge.attempts.all() if a.outcome == O.CAPTURED]
+        if (charge.state == S.SUCCEEDED) != (len(applied) == 1):
+            yield f"{name} is {charge.state} with {len(applied)} applied captures"
+        counted = Counter(a.round for a in charge.attempts.all() if a.outcome != O.NOT_CHARGED)
+        if any(count > 3 for count in counted.values()):
+            yield f"{name} has {counted} attempts"
+        waits = charge.state == S.EXHAUSTED and charge.awaits in (Awaits.INSTRUMENT, Awaits.PERSON)
+        if charge.state not in TERMINAL and not waits:
+            yield f"{name} rests as {charge.state} {charge.awaits}"
+        if charge.void_requested and charge.state not in (S.SUCCEEDED, S.VOIDED):
+            yield f"{name} was cancelled and is {charge.state}"
+        cancelled = charge.subscription.state == "cancelled"
+        if cancelled and charge.state not in TERMINAL:
+            yield f"{name} is {charge.state} in a cancelled subscription"
+
+
+def books(world: World) -> Iterator[str]:
+    """I3: each capture one entry of its amount; what is receivable follows from the state."""
+    if total := sum(LedgerPosting.objects.values_list("amount", flat=True), ZERO):
+        yield f"the books sum to {total}"
+    entries = defaultdict(list)
+    for entry in LedgerEntry.objects.prefetch_related("postings"):
+        entries[entry.attempt_id].append(entry)
+        if sum((p.amount for p in entry.postings.all()), ZERO):
+            yield f"entry {entry} does not balance"
+    for attempt in _all_attempts():
+        cleared = [_cleared(entry) for entry in entries[attempt.pk]]
+        if cleared != ([attempt.captured_amount] if attempt.has_capture else []):
+            yield f"attempt {attempt}: {attempt.captured_amount} captured, {cleared} booked"
+    for charge in Charge.objects.all():
+        owed = ledger.receivable(charge_id=charge.pk)
+        expected = charge.amount if charge.state not in TERMINAL else ZERO
+        if owed != expected:
+            yield f"{world.name(charge.pk)} is {charge.state}, receivable {owed}, not {expected}"
+
+
+def _cleared(entry: LedgerEntry) -> Decimal:
+    clearing = [p.amount for p in entry.postings.all() if p.account == LedgerAccount.CLEARING]
+    return sum(clearing, ZERO)
+
+
+def events(world: World) -> Iterator[str]:
+    """I4, I5: records and committed rows are the same, in order; each final outcome told once."""
+    rows = {row.event_id: row for row in OutboxMessage.objects.filter(door=Door.KAFKA)}
+    first: dict[object, list[int | None]] = defaultdict(list)
+    seen = set()
+    for record in world.topic.records:
+        row = rows.get(record.event_id)
+        if row is None or row.payload != record.payload:
+            yield f"record {record.type} {record.event_id} has no committed row"
+        if record.event_id not in seen:
+            seen.add(record.event_id)
+            first[record.key].append(record.event_seq)
+    for row in rows.values():
+        if row.event_id not in seen:
+            yield f"{row.type} of {row.subject} is not in the topic"
+    for creator in Creator.objects.all():
+        if first[creator.pk] != list(range(1, creator.event_seq + 1)):
+            yield f"events of {creator} came as {first[creator.pk]} of {creator.event_seq}"
+    yield from _told(world, {(r.type, r.event_id) for r in rows.values()})
+
+
+def _told(world: World, told: set[tuple[str, object]]) -> Iterator[str]:
+    expected = set(_finals())
+    types = {type for type, _ in expected} | {
+        "charge.succeeded",
+        "charge.voided",
+        "charge.written_off",
+        "charge.declined",
+    }
+    final = {each for each in told if each[0] in types}
+    for type, _ in expected - told:
+        yield f"a final outcome was never told: {type}"
+    for type, _ in final - expected:
+        if not world.rewritten:
+            yield f"an outcome was told that is not: {type}"
+
+
+def _finals() -> Iterator[tuple[str, object]]:
+    for attempt in _all_attempts():
+        of = {"subject": attempt.charge_id, "round": attempt.round, "number": attempt.number}
+        if attempt.outcome == O.CAPTURED:
+            yield "charge.succeeded", event_id(type="charge.succeeded", **of)
+        elif attempt.outcome == O.UNAPPLIED:
+            yield "receipt.unapplied", event_id(type="receipt.unapplied", **of)
+        elif attempt.outcome == O.DECLINED:
+            yield "charge.declined", event_id(type="charge.declined", **of)
+        elif attempt.outcome == O.NOT_CHARGED:
+            yield "charge.not_charged", event_id(type="charge.not_charged", **of)
+    ended = {S.VOIDED: "charge.voided", S.WRITTEN_OFF: "charge.written_off"}
+    for charge in Charge.objects.filter(state__in=ended):
+        type = ended[ChargeState(charge.state)]
+        yield type, event_id(subject=charge.pk, type=type, round=charge.round)
+
+
+def rest(world: World) -> Iterator[str]:
+    """I6: nothing is under way."""
+    unsent = OutboxMessage.objects.filter(published_at__isnull=True).count()
+    for what, count in (
+        ("unpublished messages", unsent),
+        ("messages on the queue", len(world.queue.messages)),
+        ("dead letters", len(world.queue.dead)),
+    ):
+        if count:
+            yield f"{count} {what}"
+
+
+def cases(world: World) -> Iterator[str]:
+    """Dead letters are cases, one each; money that cannot be kept has a case that proposes its refund."""
+    subjects = _subjects(CaseKind.DEAD_LETTER)
+    for died in sorted(set(world.queue.died) - subjects):
+        yield f"dead letter {died} is no case"
+    refunds = _subjects(CaseKind.REFUND_AFTER_CANCEL)
+    for attempt in Attempt.objects.filter(outcome=O.CAPTURED, charge__void_requested=True):
+        if str(attempt.pk) not in refunds:
+            yield f"attempt {attempt} was captured after a cancel, without a case"
+    if world.rewritten:
+        return
+    for case in Case.objects.filter(kind=CaseKind.REPAIRED_CHARGE):
+        yield f"a charge was repaired that nobody rewrote: {case.reason}"
+
+
+def _subjects(kind: CaseKind) -> set[str]:
+    return set(Case.objects.filter(kind=kind).values_list("subject", flat=True))
+
+
+def calm(world: World) -> Iterable[str]:
+    """I7: where nothing failed, nothing had to be rescued."""
+    return world.rescued if world.plan.calm else ()
