@@ -62,7 +62,7 @@ def main() -> int:
             }
         )
         django.setup()
-        from bench import bill_due_sides as sides
+        from bench import _bill_due as sides
 
         sides.prepare(subscriptions=SUBSCRIPTIONS, groups=2 * ROUNDS)
         seconds: dict[str, list[float]] = {"set-based": [], "one at a time": []}
