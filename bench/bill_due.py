@@ -62,6 +62,7 @@ def main() -> int:
             }
         )
         django.setup()
+        # Its models need the settings, which need the address of the database above.
         from bench import _bill_due as sides
 
         sides.prepare(subscriptions=SUBSCRIPTIONS, groups=2 * ROUNDS)
