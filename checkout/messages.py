@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 
@@ -37,8 +37,8 @@ class DeadLetter:
     receive: Receive | None
 
 
-@dataclass(frozen=True)
-class Outgoing:
+# Tuples, not dataclasses: the relay makes a thousand of each a batch.
+class Outgoing(NamedTuple):
     """One committed outbox row on its way out; `payload` holds the exact characters to send."""
 
     id: int
@@ -51,8 +51,7 @@ class Outgoing:
     created_at: datetime
 
 
-@dataclass(frozen=True)
-class Acknowledged:
+class Acknowledged(NamedTuple):
     """The broker has the message; `partition` and `offset` are Kafka's."""
 
     id: int
@@ -60,8 +59,7 @@ class Acknowledged:
     offset: int | None = None
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(NamedTuple):
     """The broker has not, or may not have, the message. `permanent`: it will never take it."""
 
     id: int

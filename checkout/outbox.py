@@ -160,6 +160,7 @@ _CLAIM: Final = sql.SQL("""
         WHERE held.door = {door} AND held.key = m.key AND held.id < m.id
           AND held.parked_at IS NOT NULL AND held.published_at IS NULL
       )
+      AND id <> ALL(%(without)s::bigint[])
     ORDER BY id LIMIT %(limit)s
 """)
 _MARK: Final = """
@@ -168,7 +169,7 @@ _MARK: Final = """
         kafka_partition = sent.partition, kafka_offset = sent."offset"
     FROM unnest(%(ids)s::bigint[], %(partitions)s::int[], %(offsets)s::bigint[])
       AS sent(id, partition, "offset")
-    WHERE m.id = sent.id
+    WHERE m.id = sent.id AND m.id BETWEEN %(first)s AND %(last)s
 """
 _NOTE: Final = """
     UPDATE checkout_outboxmessage m SET tries = tries + 1, last_error = failed.reason
@@ -189,16 +190,23 @@ _OPEN_CASE: Final = """
 
 
 def claim(
-    lock_connection: psycopg.Connection[Any], *, door: Door, now: datetime, limit: int
+    lock_connection: psycopg.Connection[Any],
+    *,
+    door: Door,
+    now: datetime,
+    limit: int,
+    without: Sequence[int] = (),
 ) -> list[Outgoing]:
     """The oldest unpublished messages of a door that are available (real time), in order of id.
 
     By state, never by "id > last": a transaction that commits late has an older id (MEASURED). A key
-    behind a parked message waits; a message of a later date holds back nothing.
+    behind a parked message waits; a message of a later date holds back nothing. `without`: ids that are
+    under way and not marked yet.
     """
     query = _CLAIM.format(door=sql.Literal(str(door)))
-    rows = lock_connection.execute(query, {"now": now, "limit": limit})
-    return [Outgoing(*row) for row in rows]
+    values = {"now": now, "limit": limit, "without": list(without)}
+    rows = lock_connection.execute(query, values, binary=True)
+    return [Outgoing._make(row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -208,6 +216,11 @@ class Settled:
     marked: int = 0
     again: int = 0
     parked: int = 0
+
+    def __add__(self, other: "Settled") -> "Settled":
+        return Settled(
+            self.marked + other.marked, self.again + other.again, self.parked + other.parked
+        )
 
 
 def settle(
@@ -256,12 +269,14 @@ def mark_published(
     lock_connection: psycopg.Connection[Any], *, sent: Sequence[Acknowledged], now: datetime
 ) -> None:
     """Write when, and for Kafka where, the broker took these messages."""
-    places = {
+    places: dict[str, list[Any]] = {
         "ids": [each.id for each in sent],
         "partitions": [each.partition for each in sent],
         "offsets": [each.offset for each in sent],
     }
-    lock_connection.execute(_MARK, places | {"now": now})
+    # Without its bounds the planner may walk a table of middling size for each batch.
+    bounds = {"first": min(places["ids"]), "last": max(places["ids"])}
+    lock_connection.execute(_MARK, places | bounds | {"now": now})
 
 
 def park(lock_connection: psycopg.Connection[Any], *, ids: Sequence[int], now: datetime) -> None:

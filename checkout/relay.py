@@ -5,9 +5,11 @@ doors know nothing of each other, so Kafka away never stops collection. What may
 whose mark was lost. It carries the same id again: SQS drops it, Kafka's consumers know it (F5, F15).
 """
 
+import gc
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
@@ -18,7 +20,7 @@ import psycopg
 from checkout import outbox
 from checkout.clock import Clock
 from checkout.failpoints import failpoint
-from checkout.messages import Answer, Outgoing
+from checkout.messages import Answer, Outgoing, Refused
 from checkout.models import Door
 from checkout.queue import Queue
 from checkout.topics import EventProducer
@@ -26,6 +28,8 @@ from checkout.topics import EventProducer
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 1000
+# About a second's work: then the leader gives its sign of life.
+BACKLOG_BATCHES: Final = 30
 POLL_SECONDS: Final = 0.1
 STANDBY_SECONDS: Final = 0.5
 BEAT_SECONDS: Final = 5.0
@@ -121,15 +125,95 @@ def relay_batch(
     messages = outbox.claim(lock_connection, door=door, now=now, limit=limit)
     if not messages:
         return Batch(0, outbox.Settled())
+    sent = _send(send, messages)
+    return Batch(len(messages), _settle(lock_connection, sent, now=now))
+
+
+def relay_backlog(
+    *,
+    door: Door,
+    send: Callable[[Sequence[Outgoing]], list[Answer]],
+    now: datetime,
+    lock_connection: psycopg.Connection[Any],
+    limit: int = BATCH,
+    batches: int = BACKLOG_BATCHES,
+) -> outbox.Settled:
+    """Relay full batches one after the other: each is marked while the next one is being sent.
+
+    What is sent and marked is as if `relay_batch` ran again and again: after a failure the batch that
+    was read ahead is dropped unsent, so nothing overtakes a failed message of its key. Ends with the
+    first batch that is not full or had a failure, or after `batches`. Raises as `relay_batch`.
+    """
+    total, sent = outbox.Settled(), None
+    messages = outbox.claim(lock_connection, door=door, now=now, limit=limit)
+    # One thread for the database: the connection has one user at a time.
+    with ThreadPoolExecutor(1) as database:
+        for _ in range(batches):
+            if not messages:
+                break
+            ahead = database.submit(
+                _settle_and_claim, lock_connection, sent, messages, door=door, now=now, limit=limit
+            )
+            sending = _send(send, messages)
+            try:
+                settled, following = ahead.result()
+            except psycopg.Error as error:
+                raise MarkFailed(f"{len(messages)} messages sent: {error}") from error
+            total, sent = total + settled, sending
+            if sent.has_failures or len(messages) < limit:
+                break
+            messages = following
+    return total + _settle(lock_connection, sent, now=now) if sent else total
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A batch that the broker answered and the database does not know of yet."""
+
+    messages: Sequence[Outgoing]
+    answers: Sequence[Answer]
+
+    @property
+    def has_failures(self) -> bool:
+        return any(isinstance(answer, Refused) for answer in self.answers)
+
+
+def _send(send: Callable[[Sequence[Outgoing]], list[Answer]], messages: Sequence[Outgoing]) -> Sent:
     failpoint("relay.before_send")
-    answers = send(messages)
+    sent = Sent(messages, send(messages))
     failpoint("relay.sent_unmarked")
+    return sent
+
+
+def _settle(
+    lock_connection: psycopg.Connection[Any], sent: Sent, *, now: datetime
+) -> outbox.Settled:
     try:
-        settled = outbox.settle(lock_connection, messages=messages, answers=answers, now=now)
+        settled = outbox.settle(
+            lock_connection, messages=sent.messages, answers=sent.answers, now=now
+        )
     except psycopg.Error as error:
-        raise MarkFailed(f"{len(messages)} messages sent, marks refused: {error}") from error
+        raise MarkFailed(f"{len(sent.messages)} messages sent, marks refused: {error}") from error
     failpoint("relay.marked")
-    return Batch(len(messages), settled)
+    return settled
+
+
+def _settle_and_claim(
+    lock_connection: psycopg.Connection[Any],
+    sent: Sent | None,
+    under_way: Sequence[Outgoing],
+    *,
+    door: Door,
+    now: datetime,
+    limit: int,
+) -> tuple[outbox.Settled, list[Outgoing]]:
+    """Mark the batch before the one that is under way, and read the one after it."""
+    settled = _settle(lock_connection, sent, now=now) if sent else outbox.Settled()
+    if len(under_way) < limit:
+        return settled, []
+    return settled, outbox.claim(
+        lock_connection, door=door, now=now, limit=limit, without=[each.id for each in under_way]
+    )
 
 
 @dataclass
@@ -172,6 +256,8 @@ class Relay:
 
         Raises MarkFailed after purging the producer: the supervisor starts a process anew.
         """
+        # What was loaded at the start never becomes garbage; walking it would cost a batch 200 ms.
+        gc.freeze()
         database = Outage("database", self.stop)
         while not self.stop.is_set():
             try:
@@ -210,20 +296,25 @@ class Relay:
             if self.clock.monotonic() - beaten >= BEAT_SECONDS:
                 self._beat(lock_connection, f"{total} messages sent since the start")
                 beaten = self.clock.monotonic()
-            batch = relay_batch(
-                door=self.door,
-                send=self.sender.send,
-                now=self.clock.real_now(),
-                lock_connection=lock_connection,
-            )
-            total, again = total + batch.settled.marked, batch.settled.again
-            if again and not batch.settled.marked:
+            settled = self._turn(lock_connection)
+            total, again = total + settled.marked, settled.again
+            if again and not settled.marked:
                 broker.failed(f"{again} messages were not acknowledged")
-            elif batch.read:
+            elif settled.marked:
                 broker.worked()
-            if batch.read < BATCH:
+            if settled.marked < BATCH:
                 self.stop.wait(POLL_SECONDS)
         self._beat(lock_connection, "stopped" if again else ENDED)
+
+    def _turn(self, lock_connection: psycopg.Connection[Any]) -> outbox.Settled:
+        """One batch; and the backlog behind it, if it was full and all of it arrived."""
+        send, now = self.sender.send, self.clock.real_now()
+        batch = relay_batch(door=self.door, send=send, now=now, lock_connection=lock_connection)
+        if batch.settled.marked < BATCH or self.stop.is_set():
+            return batch.settled
+        return batch.settled + relay_backlog(
+            door=self.door, send=send, now=now, lock_connection=lock_connection
+        )
 
     def _waited_out(self, lock_connection: psycopg.Connection[Any]) -> bool:
         """A killed leader's producer, or one that only lost its lock, may still deliver for a while.

@@ -339,8 +339,7 @@ class EventProducer:
                 reports[message.id] = refusal
                 held.add(message.key)
         self._flush(producer)
-        unreported = "no delivery report"
-        return [reports.get(each.id, Refused(each.id, unreported)) for each in messages]
+        return [reports.get(each.id) or Refused(each.id, "no delivery report") for each in messages]
 
     def purge(self) -> None:
         """Forget all that was not delivered: this process may not send any more."""
@@ -362,7 +361,11 @@ class EventProducer:
         self, producer: Producer, message: Outgoing, reports: dict[int, Answer]
     ) -> Refused | None:
         def report(error: KafkaError | None, delivered: Message) -> None:
-            reports[message.id] = _answer(message.id, error, delivered)
+            if error is None:
+                place = delivered.partition(), delivered.offset()
+                reports[message.id] = Acknowledged(message.id, *place)
+            else:
+                reports[message.id] = _refused(message.id, error)
 
         try:
             validate_payload(message.type, message.payload)
@@ -395,12 +398,6 @@ class EventProducer:
             left = 1
         if left or self._is_fatal:
             self.purge()
-
-
-def _answer(id: int, error: KafkaError | None, delivered: Message) -> Answer:
-    if error is not None:
-        return _refused(id, error)
-    return Acknowledged(id, partition=delivered.partition(), offset=delivered.offset())
 
 
 def _refused(id: int, error: KafkaError) -> Refused:

@@ -121,7 +121,7 @@ def test_a_message_that_no_worker_could_read_is_refused_for_good(queue: Queue) -
 
 
 def with_payload(message: Outgoing, payload: str) -> Outgoing:
-    return Outgoing(**vars(message) | {"payload": payload})
+    return message._replace(payload=payload)
 
 
 @pytest.mark.parametrize(

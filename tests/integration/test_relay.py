@@ -13,7 +13,7 @@ from checkout import outbox
 from checkout.clock import Clock
 from checkout.messages import Refused
 from checkout.models import Case, CaseKind, Creator, Door, Heartbeat, OutboxMessage
-from checkout.relay import ENDED, Batch, MarkFailed, Relay, relay_batch
+from checkout.relay import ENDED, Batch, MarkFailed, Relay, relay_backlog, relay_batch
 from tests import factories
 from tests.factories import World
 from tests.fakes import FakeBroker, FakeClock
@@ -381,3 +381,63 @@ def test_full_batches_follow_at_once(
 
     assert reads == [3, 3, 2, 0]
     assert broker.sequences(aigerim.pk) == list(range(1, 9))
+
+
+def backlog(broker: FakeBroker, clock: FakeClock, **facts: Any) -> outbox.Settled:
+    with direct() as lock_connection:
+        return relay_backlog(
+            door=Door.KAFKA,
+            send=broker.send,
+            now=clock.real_now(),
+            lock_connection=lock_connection,
+            **facts,
+        )
+
+
+def test_a_backlog_is_marked_while_the_next_batch_is_sent(
+    broker: FakeBroker, clock: FakeClock, aigerim: Creator
+) -> None:
+    tell(aigerim, *range(1, 10), clock=clock)
+
+    settled = backlog(broker, clock, limit=3)
+
+    assert settled == outbox.Settled(marked=10)
+    assert broker.batches == [3, 3, 3, 1]
+    assert broker.sequences(aigerim.pk) == list(range(1, 11))
+    assert not unpublished()
+
+
+def test_in_a_backlog_nothing_overtakes_a_failed_message_of_its_key(
+    broker: FakeBroker, clock: FakeClock, aigerim: Creator
+) -> None:
+    """R44: the batch that was read ahead is dropped unsent."""
+    tell(aigerim, *range(1, 10), clock=clock)
+    broker.refusals = refuse(rows(aigerim)[4], permanent=False)
+
+    first = backlog(broker, clock, limit=3)
+    broker.refusals = {}
+    second = backlog(broker, clock, limit=3)
+
+    assert first == outbox.Settled(marked=4, again=2)
+    assert second == outbox.Settled(marked=6)
+    assert broker.sequences(aigerim.pk) == [1, 2, 3, 4, 6, *range(5, 11)]
+    assert not unpublished()
+
+
+def test_a_lost_mark_in_a_backlog_ends_it(clock: FakeClock, aigerim: Creator) -> None:
+    tell(aigerim, *range(1, 10), clock=clock)
+    broker = FakeBroker()
+    with direct() as lock_connection:
+        lock_connection.execute("SELECT pg_advisory_lock(7)")
+        broker.before = end_relay_connections
+
+        with pytest.raises(MarkFailed):
+            relay_backlog(
+                door=Door.KAFKA,
+                send=broker.send,
+                now=clock.real_now(),
+                lock_connection=lock_connection,
+                limit=3,
+            )
+
+    assert len(unpublished()) == 10
