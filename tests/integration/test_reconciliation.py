@@ -14,6 +14,7 @@ from settlements import reconciliation
 from settlements.models import Code, Discrepancy, Kind, ReconcileDirty, ReconciliationRun
 from tests.factories import World, attempts, creator, fresh, plan
 from tests.factories_settlements import edit, triggers_off
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -504,6 +505,35 @@ def test_a_pass_over_some_kinds_leaves_the_marks(world):
     look_again(world)
 
     assert named() == [("billing", "under_charge", "-0.03")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pass_waits_for_the_one_before_it(world):
+    """R54: it would clear what the other has found and not recorded yet."""
+    paid(world)
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            look_again(world)
+            done.set()
+        finally:
+            connection.close()
+
+    second = threading.Thread(target=run)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [reconciliation.LOCK])
+        second.start()
+        wait_for(lambda: _waits_for_a_lock(cursor), 20, "the second pass to wait its turn")
+        assert not done.is_set()
+    second.join(20)
+
+    assert done.is_set()
+
+
+def _waits_for_a_lock(cursor: Any) -> bool:
+    cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return bool(cursor.fetchone()[0])
 
 
 def test_the_application_role_may_run_a_pass(world):

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import Error
 
 from checkout import wiring
 from checkout.management.progress import SlowProgress
@@ -53,7 +54,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{path} was refused, nothing was stored:\n{refused}", returncode=NOT_READ
             ) from None
-        except (Torn, OSError) as error:
+        except (Torn, OSError, Error) as error:
             raise CommandError(str(error), returncode=NOT_READ) from None
         statement = imported.statement
         days = f"{statement.lane}, {statement.first_day} to {statement.last_day}"
