@@ -3,6 +3,7 @@
 "Unknown" has one answer: the whole block again, from its reads on, with the same derived identifiers.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -141,15 +142,17 @@ def test_a_deadlock_is_run_again(world: World) -> None:
     """40P01: two who lock the other's row; the database ends one of them, and both commit."""
     first, second = creator(clock=world.clock), creator(clock=world.clock)
 
+    both_have_one = threading.Barrier(2)
+
     def lock(*order: Creator) -> int:
-        runs = []
+        runs: list[Creator] = []
 
         def work() -> int:
-            runs.append(1)
-            for who in order:
-                Creator.lock([who.pk])
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT pg_sleep(0.3)" if len(runs) == 1 else "SELECT 1")
+            runs.append(order[0])
+            Creator.lock([order[0].pk])
+            if len(runs) == 1:
+                both_have_one.wait(60)
+            Creator.lock([order[1].pk])
             return len(runs)
 
         return committed(work, deadline=60, clock=world.clock)
