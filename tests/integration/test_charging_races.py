@@ -6,13 +6,15 @@ is open then); where it must not, real threads start behind a barrier (R25, F12,
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from checkout import ledger, rescue
 from checkout.commit import committed
+from checkout.dunning import NextRoundAt
 from checkout.failpoints import Crash
 from checkout.gateways import ChargeRequest, NotFound, NotSent, Outcome
 from checkout.messages import Receive
@@ -26,6 +28,7 @@ from checkout.models import (
     LedgerAccount,
     LedgerEntry,
 )
+from checkout.moves import exhaust
 from checkout.outcomes import Fate, record_outcome
 from tests.factories import World, attempts, creator, dispatches, fresh
 from tests.fakes import approve
@@ -51,6 +54,7 @@ from tests.situations import (
     write_off,
 )
 from tests.together import together
+from tests.waiting import wait_for
 
 TASKS = 50
 
@@ -173,6 +177,40 @@ def test_a_dunning_date_a_requeue_and_a_write_off_at_once_leave_one_winner(world
     after = fresh(charge)
     assert (after.state, after.round) in {(ChargeState.DUE, 2), (ChargeState.WRITTEN_OFF, 1)}
     assert len(dispatches(charge)) == after.round
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dunning_date_that_moved_while_it_waited_for_the_lock_opens_nothing(
+    world: World,
+) -> None:
+    """F33: found due, locked by a person's requeue whose round is exhausted when the lock is free."""
+    charge = exhausted_on_a_date(world)
+    now = world.clock.move_business(days=3)
+    locked = threading.Event()
+
+    def person() -> None:
+        with transaction.atomic():
+            requeued = rescue.requeue(
+                charge_id=charge.pk, by="operator", reason="asked for", now=now
+            )
+            locked.set()
+            wait_for(somebody_waits_for_a_lock, 60, "the dunning date to wait for the creator")
+            exhaust(requeued, plan=NextRoundAt(at=now.business + timedelta(days=5)), now=now)
+
+    def dunning() -> int:
+        assert locked.wait(60)
+        return rescue.open_next_rounds(clock=world.clock, ages=world.ages)
+
+    results = together(person, dunning)
+
+    assert not [result for result in results if isinstance(result, Exception)]
+    assert (fresh(charge).state, fresh(charge).round) == (ChargeState.EXHAUSTED, 2)
+
+
+def somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.django_db(transaction=True)
