@@ -38,7 +38,8 @@ EDITS = (
     "UPDATE checkout_charge SET state = 'voided' WHERE id = {charge}",
     "UPDATE checkout_charge SET period_end = period_end + 1 WHERE id = {charge}",
     "UPDATE checkout_charge SET period_start = period_start - 1 WHERE id = {charge}",
-    "UPDATE checkout_charge SET creator_id = (SELECT max(id::text)::uuid FROM checkout_creator)"
+    "UPDATE checkout_charge SET creator_id = (SELECT creator_id FROM checkout_charge"
+    " ORDER BY terms_id DESC LIMIT 1)"
     " WHERE id = {charge}",
     "DELETE FROM checkout_charge WHERE id = {charge}",
     "UPDATE checkout_attempt SET captured_amount = captured_amount + 0.01 WHERE id = {attempt}",
@@ -48,15 +49,15 @@ EDITS = (
     " captured_currency = '' WHERE id = {attempt}",
     "UPDATE checkout_attempt SET lane = 'mena' WHERE id = {attempt}",
     "UPDATE checkout_attempt SET booked_at = booked_at - interval '1 day' WHERE id = {attempt}",
-    "UPDATE checkout_attempt SET charge_id = (SELECT max(id::text)::uuid FROM checkout_charge),"
-    " round = 30000 + (random() * 2000)::int WHERE id = {attempt} AND outcome = 'declined'",
+    "UPDATE checkout_attempt SET charge_id = (SELECT id FROM checkout_charge ORDER BY"
+    " terms_id DESC, period_start LIMIT 1), round = 30000 + round WHERE id = {attempt} AND outcome = 'declined'",
     "DELETE FROM checkout_attempt WHERE id = {attempt}",
     "UPDATE checkout_ledgerposting SET amount = amount + 0.01 WHERE charge_id = {charge}",
     "UPDATE checkout_ledgerposting SET charge_id = {charge} WHERE id = (SELECT min(id) FROM"
     " checkout_ledgerposting)",
     "DELETE FROM checkout_ledgerposting WHERE charge_id = {charge} AND account = 'clearing'",
     "UPDATE checkout_ledgerentry SET charge_id = {charge} WHERE kind = 'captured' AND id ="
-    " (SELECT min(id::text)::uuid FROM checkout_ledgerentry WHERE kind = 'captured')",
+    " (SELECT entry_id FROM checkout_ledgerposting WHERE account = 'clearing' ORDER BY id LIMIT 1)",
     "DELETE FROM checkout_ledgerentry WHERE charge_id = {charge}",
     "UPDATE checkout_subscription SET next_period_start = next_period_start + 31 WHERE id = {sub}",
     "UPDATE checkout_subscription SET next_billing_at = next_billing_at + interval '1 hour'"
@@ -65,8 +66,8 @@ EDITS = (
     " WHERE id = {sub}",
     "UPDATE checkout_subscription SET state = 'active', closed_at = NULL WHERE id = {sub}",
     "UPDATE checkout_subscription SET time_zone = 'Asia/Almaty' WHERE id = {sub}",
-    "UPDATE checkout_subscription SET creator_id = (SELECT min(id::text)::uuid FROM"
-    " checkout_creator) WHERE id = {sub}",
+    "UPDATE checkout_subscription SET creator_id = (SELECT creator_id FROM checkout_charge"
+    " ORDER BY terms_id LIMIT 1) WHERE id = {sub}",
     "UPDATE checkout_subscriptionterms SET price = price - 0.03 WHERE subscription_id = {sub}",
     "UPDATE checkout_subscriptionterms SET anchor = anchor - 1 WHERE subscription_id = {sub}",
     "DELETE FROM checkout_subscriptionterms WHERE subscription_id = {sub}",
@@ -142,7 +143,12 @@ class History:
             act(detail)
 
     def one(self, rows: Any) -> Any:
-        ids = sorted(rows.values_list("pk", flat=True), key=str)
+        """Any of the rows, by the order they were made in: ids differ from run to run."""
+        order = {
+            Charge: ("terms_id", "period_start", "pk"),
+            Attempt: ("charge__terms_id", "charge__period_start", "round", "number"),
+        }
+        ids = list(rows.order_by(*order.get(rows.model, ("pk",))).values_list("pk", flat=True))
         return self.random.choice(ids) if ids else None
 
     def subscribe(self, price: str) -> None:
