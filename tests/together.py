@@ -26,3 +26,10 @@ def together(*works: Callable[[], T]) -> list[T | Exception]:
 
     with ThreadPoolExecutor(len(works)) as threads:
         return [future.result(SECONDS) for future in [threads.submit(one, work) for work in works]]
+
+
+def somebody_waits_for_a_lock() -> bool:
+    """For `wait_for`: a session of this database stands behind another's lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])

@@ -3,6 +3,7 @@
 Rules R7, R11 to R16, R44, R51; faults F21, and the OffCalendar case.
 """
 
+import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -32,7 +33,8 @@ from checkout.rescue import open_next_rounds
 from tests.factories import World, creator, fresh, plan, subscription_of
 from tests.fakes import START
 from tests.situations import FUNDS, cancel, exhausted_on_a_date, write_off
-from tests.together import together
+from tests.together import somebody_waits_for_a_lock, together
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -403,6 +405,34 @@ def test_two_bill_runs_at_once_bill_once(world: World) -> None:
     assert len(billed) == 2
     assert sum(run.charges for run in billed) == 8
     assert Charge.objects.count() == 12
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_that_the_run_waited_for_is_not_billed(world: World) -> None:
+    """F33: found due, then read again under the creator's lock."""
+    charge = world.due_charge()
+    go_to(world, "2026-02-28T00:00:00")
+    locked = threading.Event()
+
+    def person() -> None:
+        with transaction.atomic():
+            subscriptions.cancel(
+                subscription_id=charge.subscription_id,
+                by="platform",
+                reason="asked for",
+                now=world.clock.now(),
+            )
+            locked.set()
+            wait_for(somebody_waits_for_a_lock, 60, "the bill run to wait for the creator")
+
+    def run() -> Billed:
+        assert locked.wait(60)
+        return bill(world)
+
+    results = together(person, run)
+
+    assert results == [None, Billed(0, Decimal("0.00"))]
+    assert Charge.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -53,7 +53,7 @@ from tests.situations import (
     requeue,
     write_off,
 )
-from tests.together import together
+from tests.together import somebody_waits_for_a_lock, together
 from tests.waiting import wait_for
 
 TASKS = 50
@@ -205,12 +205,6 @@ def test_a_dunning_date_that_moved_while_it_waited_for_the_lock_opens_nothing(
 
     assert not [result for result in results if isinstance(result, Exception)]
     assert (fresh(charge).state, fresh(charge).round) == (ChargeState.EXHAUSTED, 2)
-
-
-def somebody_waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)")
-        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.django_db(transaction=True)

@@ -27,6 +27,7 @@ from tests.situations import (
     NEVER,
     SITUATIONS,
     SOFT,
+    add_instrument,
     described,
     dies,
     failed_then_retry,
@@ -263,6 +264,19 @@ def test_a_worker_that_asks_never_judges_that_nothing_was_found(world: World) ->
 
     assert letters_of(charge) == "?"
     assert fresh(charge).state == ChargeState.IN_DOUBT
+
+
+def test_a_key_that_is_sent_again_carries_the_card_of_its_attempt(world: World) -> None:
+    """R23, row 4: another card came meanwhile; the same key with another body would be another order."""
+    charge = world.due_charge()
+    dies(world, charge, at="charging.answered")
+    add_instrument(world, charge)
+
+    world.receive(charge, count=2)
+
+    first, second = world.gateway.sent
+    assert first == second
+    assert second.token == "tok_approve"
 
 
 # --- Sixty seconds ---------------------------------------------------------------------------------
