@@ -50,7 +50,9 @@ CELLS = [
         "tx 2: never",
         "due, round + 1, disp, N, sent, ack",
     ),
-    # Sent a second time: NotSent is not believed (R20).
+    # The single send of an attempt was refused: believed. The second one: not (R20).
+    ("due", "tx 2: not sent", "failed_then_retry, disp, 0, sent, ack"),
+    ("due", "tx 2: in doubt", "in_doubt, ?, sent, ack"),
     ("attempting", "tx 2: not sent", "in_doubt, sent, ack"),
     ("attempting", "tx 2: in doubt", "in_doubt, sent, ack"),
     ("attempting", "query: captured", "succeeded, A"),
