@@ -36,7 +36,14 @@ from checkout.models import (
     RetryCounter,
     Verdict,
 )
-from checkout.moves import dispatch, exhaust, locked_charge, open_repair_case, void
+from checkout.moves import (
+    dispatch,
+    exhaust,
+    locked_charge,
+    open_repair_case,
+    repair_paid,
+    void,
+)
 from checkout.outcomes import Fate, record_outcome
 
 logger = logging.getLogger(__name__)
@@ -166,8 +173,7 @@ def _carry_on(
 def _settle_if_over(charge: Charge, *, now: Moment, ages: Ages) -> Fate | None:
     """Rows 5 to 7: nothing is to be collected, or not in this round."""
     if charge.applied_capture():
-        charge.move(S.SUCCEEDED, retry_at=None)
-        open_repair_case(charge, reason="a paid charge had been rewritten; it succeeded", now=now)
+        repair_paid(charge, now=now)
         return Fate.ACKNOWLEDGE
     closed = ledger.receivable(charge_id=charge.pk) <= 0
     if charge.void_requested or closed:

@@ -154,6 +154,12 @@ def open_case(
     return case
 
 
+def repair_paid(charge: Charge, *, now: Moment) -> None:
+    """The row says owed, an attempt holds the capture: the attempt is right (R26, F27)."""
+    charge.move(S.SUCCEEDED, awaits=Awaits.NOTHING, next_round_at=None, **seen(now))
+    open_repair_case(charge, reason="a paid charge had been rewritten; it succeeded", now=now)
+
+
 def open_repair_case(charge: Charge, *, reason: str, now: Moment) -> None:
     """Somebody rewrote the row behind our back: the receive healed it, a person should know (F27)."""
     open_case(

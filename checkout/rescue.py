@@ -22,6 +22,7 @@ from checkout.gateways import Answer, Gateway, Pending
 from checkout.messages import DeadLetter
 from checkout.models import (
     OWED,
+    TERMINAL,
     Attempt,
     Awaits,
     Case,
@@ -41,6 +42,7 @@ from checkout.moves import (
     open_case,
     open_round,
     record_charge_event,
+    repair_paid,
     seen,
     void,
 )
@@ -405,11 +407,15 @@ def cancel_charge(*, charge_id: UUID, now: Moment) -> Charge:
     """Void a charge that nothing is open for; ask that an open one become void.
 
     While an attempt is open the processor may already have captured: `void_requested` lets the
-    outcome decide, not charged → voided, captured → succeeded and a refund case.
+    outcome decide, not charged → voided, captured → succeeded and a refund case. What is paid stays
+    paid, whatever its row says (R26).
     """
     charge = locked_charge(charge_id)
     attempt = charge.open_attempt()
-    if charge.state in {S.DUE, S.FAILED_THEN_RETRY, S.EXHAUSTED} and attempt is None:
+    if charge.applied_capture():
+        if charge.state not in TERMINAL:
+            repair_paid(charge, now=now)
+    elif charge.state in {S.DUE, S.FAILED_THEN_RETRY, S.EXHAUSTED} and attempt is None:
         void(charge, now=now)
     elif charge.state in {S.ATTEMPTING, S.IN_DOUBT, S.PENDING} or attempt:
         charge.change(void_requested=True)

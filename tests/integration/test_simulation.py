@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from checkout.clock import Ages
-from checkout.models import ChargeState
-from tests.factories import World, creator, dispatches, fresh
+from checkout.models import Case, CaseKind, ChargeState
+from tests.factories import World, creator, dispatches, events, fresh
 from tests.simulation.run import Plan, Simulation
+from tests.situations import cancel, rewrite
 
 SEEDS = range(24)
 STEPS = 40
@@ -78,3 +79,18 @@ def test_a_card_tried_too_often_goes_again_when_its_window_has_passed() -> None:
 
     assert waits == timedelta(seconds=100)
     assert fresh(capped).state == ChargeState.SUCCEEDED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_paid_charge_that_was_rewritten_stays_paid_when_its_subscription_is_cancelled() -> None:
+    """R26, F27, seed 245: the cancel looked at the state alone, and voided what had been captured."""
+    world = World()
+    charge = world.due_charge()
+    world.receive(charge)
+    rewrite(charge, state="failed_then_retry")
+
+    cancel(world, charge)
+
+    assert fresh(charge).state == ChargeState.SUCCEEDED
+    assert Case.objects.filter(kind=CaseKind.REPAIRED_CHARGE, charge=charge).count() == 1
+    assert "charge.voided" not in events(charge)
