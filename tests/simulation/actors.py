@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import connection, transaction
+from django.db import connection
 
 from checkout import billing, charging, relay, rescue, routing, subscriptions
 from checkout.commit import DatabaseAway, committed
@@ -282,13 +282,17 @@ class Actors:
 
     def rewrite(self, charge_id: UUID) -> None:
         """A row is set to `failed_then_retry` behind every trigger (F27)."""
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL session_replication_role = replica")
-            cursor.execute(
-                "UPDATE checkout_charge SET state = 'failed_then_retry', awaits = '',"
-                " next_round_at = NULL WHERE id = %s",
-                [charge_id],
-            )
+
+        def update() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL session_replication_role = replica")
+                cursor.execute(
+                    "UPDATE checkout_charge SET state = 'failed_then_retry', awaits = '',"
+                    " next_round_at = NULL WHERE id = %s",
+                    [charge_id],
+                )
+
+        self.in_one_commit(update)
 
     # --- What is there ------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from checkout.models import (
 )
 from checkout.outbox import event_id
 from processor.journal import Line
+from settlements.models import Kind
+from settlements.reconciliation import look
 from tests.simulation.world import World, captures
 
 S = ChargeState
@@ -36,7 +38,18 @@ def violations(world: World) -> list[str]:
     """Every sentence says what is wrong; none is what a test wants."""
     found = [*world.broken]
     if not found:
-        for look in (requests, processor, attempts, charges, books, events, rest, cases, calm):
+        for look in (
+            requests,
+            processor,
+            attempts,
+            charges,
+            books,
+            events,
+            rest,
+            cases,
+            proved,
+            calm,
+        ):
             found += [f"{look.__name__}: {sentence}" for sentence in look(world)]
     return found
 
@@ -76,6 +89,8 @@ def _periods(subscription: Subscription) -> Iterator[str]:
 def processor(world: World) -> Iterator[str]:
     """I2: at most one capture a charge in the journal; no reference decided twice."""
     lines = world.processor.lines()
+    if world.plan.last_defence:
+        return
     for charge, count in Counter(line.charge for line in captures(lines)).items():
         if count > 1:
             yield f"{world.name(charge)} was captured {count} times"
@@ -92,6 +107,8 @@ def attempts(world: World) -> Iterator[str]:
     for attempt in _all_attempts():
         reference = str(attempt.pk)
         yield from _agrees(attempt, captured.pop(reference, None), reference in declined)
+        if attempt.outcome == O.UNAPPLIED and not world.plan.last_defence:
+            yield f"attempt {attempt} is an unapplied receipt"
         dead = attempt.instrument.dead_at
         if dead and attempt.started_at > dead:
             yield f"attempt {attempt} began on a dead instrument"
@@ -106,10 +123,8 @@ def _agrees(attempt: Attempt, capture: Line | None, was_declined: bool) -> Itera
         yield f"attempt {attempt} is {attempt.outcome}, the journal says {capture}"
     elif capture and attempt.captured_amount != Decimal(capture.captured_amount):
         yield f"attempt {attempt}: {attempt.captured_amount}, journal {capture.captured_amount}"
-    if (attempt.outcome == O.DECLINED) != was_declined:
+    if not attempt.has_capture and (attempt.outcome == O.DECLINED) != was_declined:
         yield f"attempt {attempt} is {attempt.outcome}, declined in the journal: {was_declined}"
-    if attempt.outcome == O.UNAPPLIED:
-        yield f"attempt {attempt} is an unapplied receipt"
 
 
 def charges(world: World) -> Iterator[str]:
@@ -120,7 +135,8 @@ def charges(world: World) -> Iterator[str]:
         if (charge.state == S.SUCCEEDED) != (len(applied) == 1):
             yield f"{name} is {charge.state} with {len(applied)} applied captures"
         counted = Counter(a.round for a in charge.attempts.all() if a.outcome != O.NOT_CHARGED)
-        if any(count > 3 for count in counted.values()):
+        # A capture that arrives after all was counted in nothing when the fourth attempt began.
+        if any(count > 3 for count in counted.values()) and not world.plan.last_defence:
             yield f"{name} has {counted} attempts"
         waits = charge.state == S.EXHAUSTED and charge.awaits in (Awaits.INSTRUMENT, Awaits.PERSON)
         if charge.state not in TERMINAL and not waits:
@@ -146,10 +162,17 @@ def books(world: World) -> Iterator[str]:
         if cleared != ([attempt.captured_amount] if attempt.has_capture else []):
             yield f"attempt {attempt}: {attempt.captured_amount} captured, {cleared} booked"
     for charge in Charge.objects.all():
-        owed = ledger.receivable(charge_id=charge.pk)
-        expected = charge.amount if charge.state not in TERMINAL else ZERO
+        owed, expected = ledger.receivable(charge_id=charge.pk), _owed(charge)
         if owed != expected:
             yield f"{world.name(charge.pk)} is {charge.state}, receivable {owed}, not {expected}"
+
+
+def _owed(charge: Charge) -> Decimal:
+    """What is receivable in this state; what was captured short stays so, for a person to see."""
+    if charge.state not in TERMINAL:
+        return charge.amount
+    applied = charge.attempts.filter(outcome=O.CAPTURED).first()
+    return charge.amount - applied.captured_amount if applied else ZERO
 
 
 def _cleared(entry: LedgerEntry) -> Decimal:
@@ -232,6 +255,10 @@ def cases(world: World) -> Iterator[str]:
     for attempt in Attempt.objects.filter(outcome=O.CAPTURED, charge__void_requested=True):
         if str(attempt.pk) not in refunds:
             yield f"attempt {attempt} was captured after a cancel, without a case"
+    unapplied = _subjects(CaseKind.UNAPPLIED_RECEIPT)
+    for attempt in Attempt.objects.filter(outcome=O.UNAPPLIED):
+        if str(attempt.pk) not in unapplied:
+            yield f"attempt {attempt} is an unapplied receipt without a case"
     if world.rewritten:
         return
     for case in Case.objects.filter(kind=CaseKind.REPAIRED_CHARGE):
@@ -240,6 +267,16 @@ def cases(world: World) -> Iterator[str]:
 
 def _subjects(kind: CaseKind) -> set[str]:
     return set(Case.objects.filter(kind=kind).values_list("subject", flat=True))
+
+
+def proved(world: World) -> Iterator[str]:
+    """The service's own comparisons find nothing, but what the processor took short."""
+    if world.billed_at is None:
+        return
+    kinds = (Kind.BILLING, Kind.CAPTURED, Kind.PERIODS, Kind.LEDGER)
+    for found in look(kinds=kinds, as_of=world.billed_at, now=world.clock.now()):
+        if not (world.plan.shorts and found.expected - found.actual == Decimal("0.03")):
+            yield f"{found.kind} {found.code}: {found.explanation}"
 
 
 def calm(world: World) -> Iterable[str]:

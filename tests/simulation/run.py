@@ -136,7 +136,7 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         if 0 < steps < plan.steps:
             yield replace(plan, steps=steps)
     off: dict[str, Any] = {
-        "chaos": False, "queue": False, "two_leaders": False, "people": False, "freeze": 0.0,
+        "chaos": False, "shorts": False, "last_defence": False, "queue": False, "two_leaders": False, "people": False, "freeze": 0.0,
         "network": 0.0, "crash": 0.0, "commits": 0.0, "away": 0.0, "broker": 0.0,
     }  # fmt: skip
     for name, value in off.items():

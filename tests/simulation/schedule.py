@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from django.db import connection
 
-from checkout import failpoints, subscriptions
+from checkout import failpoints, outbox, subscriptions
 from checkout.commit import DatabaseAway, committed
 from checkout.failpoints import Crash
 from checkout.models import TERMINAL, Account, Charge, Door, Instrument, Interval, OutboxMessage
@@ -33,7 +33,7 @@ POINTS = (
 # A worker that is not frozen is ended by its hard limit; a request is not longer under way than this.
 PATIENCE = 100.0
 FOR_EVER = 1e12
-ADVANCES = (1, 5, 30, 61, 61, 301, 301, 301, 700, 1300, 3700, 8000, 90_000)
+ADVANCES = (1, 5, 30, *(61,) * 5, 301, 301, 301, 700, 1300, 3700, 8000, 90_000)
 DAYS = (1, 3, 4, 7, 7, 31)
 HEALING_ROUNDS = 400
 JOBS = ("resolve", "sweep", "drain", "dunning", "bill")
@@ -67,6 +67,7 @@ class Schedule:
         self.actors = Actors(world, connect)
         self.waiting: list[Turn] = []
         self.actions = self._actions()
+        self._looked_again = not world.plan.last_defence
 
     # --- The storm ---------------------------------------------------------------------------------
 
@@ -182,8 +183,11 @@ class Schedule:
             actions += [
                 (1, "lose the queue", self._lose_the_queue),
                 (2, "repeat", self._repeat),
+                (1, "republish", self._republish),
                 (1, "redrive", lambda: self.world.note(f"redrive {self.world.queue.redrive()}")),
             ]
+        if plan.shorts:
+            actions.append((2, "short", self._short))
         if plan.chaos:
             actions.append((3, "rewrite", self._rewrite))
         return actions
@@ -208,7 +212,8 @@ class Schedule:
     def _after(self, turn: Turn) -> None:
         world = self.world
         if not turn.done:
-            frozen = turn.at != "charging.before_send" and world.happens(world.plan.freeze)
+            may_freeze = turn.at != "charging.before_send" or world.plan.last_defence
+            frozen = may_freeze and world.happens(world.plan.freeze)
             turn.limit = FOR_EVER if frozen else world.clock.monotonic() + PATIENCE
             world.note(f"{turn.name} waits at {turn.at}{' frozen' if frozen else ''}")
             self.waiting.append(turn)
@@ -248,9 +253,13 @@ class Schedule:
     # --- Actions ------------------------------------------------------------------------------------
 
     def _job(self, name: str) -> Callable[[], None]:
+        """One of a kind at a time, by its lock; two where the lock was lost."""
+        names = [name, f"{name} again"] if self.world.plan.two_leaders else [name]
+
         def act() -> None:
-            if not self._is_running(name):
-                self._run(name, getattr(self.actors, name))
+            for free in (each for each in names if not self._is_running(each)):
+                self._run(free, getattr(self.actors, name))
+                return
 
         return act
 
@@ -333,6 +342,18 @@ class Schedule:
                 self.world.announced.remove(event)
             self._run("webhook", self.actors.deliver(event))
 
+    def _short(self) -> None:
+        """The processor takes three cents less of somebody's next charge, and says so."""
+        creator = str(self.rng.choice(self.actors.creators()))
+        self.world.fault("a short capture")
+        self.world.processor.instruct({"short": {"creator": creator, "by": "0.03"}})
+
+    def _republish(self) -> None:
+        """A person has everything sent again that was published of late."""
+        now, door = self.world.clock.real_now(), self.rng.choice(list(Door))
+        since = now - timedelta(hours=self.rng.choice([1, 48]))
+        self._run("republish", lambda: sum(outbox.republish(door=door, since=since, until=now)))
+
     def _lose_the_queue(self) -> None:
         self.world.fault(f"the queue loses {self.world.queue.lose_everything()}")
 
@@ -355,10 +376,11 @@ class Schedule:
         # A card that is pending for ever is asked for ever, once a day.
         stuck = Instrument.objects.filter(token__contains="stuck").values_list("token", flat=True)
         world.processor.instruct({"token": dict.fromkeys(stuck, "approve")})
+        world.billed_at = world.clock.business_now()
         self.actors.bill()
         for _ in range(HEALING_ROUNDS):
             self._all_there_is_to_do()
-            if world.broken or not self._to_next_moment():
+            if world.broken or not (self._to_next_moment() or self._last_look()):
                 return
         raise Restless(f"not at rest after {HEALING_ROUNDS} rounds of healing: {self._why()}")
 
@@ -399,6 +421,14 @@ class Schedule:
             return False
         left = (min(moments) - self.world.clock.real_now()).total_seconds()
         self.advance(max(left, 0) + 1)
+        return True
+
+    def _last_look(self) -> bool:
+        """The last requests arrive; what was believed not to be charged is asked about once more."""
+        if not self.world.network.late and self._looked_again:
+            return False
+        self._looked_again = True
+        self.advance(90_000)
         return True
 
     def _moments(self) -> list[datetime | None]:

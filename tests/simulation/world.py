@@ -28,7 +28,7 @@ SECRET = "webhook-secret-of-the-simulation"
 LANE = "cis"
 NAMES = UUID("6f1c3a52-7d1f-5c58-9d6e-0d0d8a3a1f77")
 LAST_STEPS = 60
-_TURNED_AWAY = {"429": 429, "503": 503, "404": 404}
+_TURNED_AWAY = {"429": 429, "503": 503, "404": 404, "403": 403}
 
 CALM_TOKENS = (
     *("approve",) * 4,
@@ -76,6 +76,10 @@ class Plan:
     # Rescuers that do not run before healing.
     without: frozenset[str] = frozenset()
     two_leaders: bool = False
+    # A process may freeze between its look at the time and its first byte, and a request may be under
+    # way for hours: then a second capture cannot be ruled out, but it must be found and kept (R22).
+    last_defence: bool = False
+    shorts: bool = False
     idempotent_hours: float = 24.0
     webhooks: str = "resolved"
     creators: int = 2
@@ -105,6 +109,8 @@ class Plan:
                 "chaos": (False, False, True),
                 "people": (False, True, True),
                 "two_leaders": (False, False, True),
+                "last_defence": (False, False, False, False, False, True),
+                "shorts": (False, False, True),
                 "idempotent_hours": (24.0, 24.0, 2.0),
                 "webhooks": ("none", "resolved", "all"),
                 "workers": (2, 2, 3),
@@ -183,6 +189,7 @@ class World:
         self.asked: set[str] = set()  # idempotency keys that were used
         self.accepted: set[str] = set()  # and those that were answered
         self.rewritten: set[UUID] = set()
+        self.billed_at: datetime | None = None  # business time of the last bill run
         self.broken: list[str] = []  # what broke on the way, before the oracle looks
         self.rescued: list[str] = []
         self.faults: dict[str, int] = {}
@@ -248,7 +255,8 @@ class Network:
             raise httpx.ConnectError("refused", request=request)
         request.extensions["trace"]("http11.send_request_headers.started", {})
         if fault == "late":
-            after = self.world.rng.choice([20, 70, 200, 400])
+            hours = self.world.plan.last_defence
+            after = self.world.rng.choice([20, 700, 9000] if hours else [20, 200, 430])
             at = self.world.clock.real_now() + timedelta(seconds=after)
             self.late.append((at, request.content, request.headers["Idempotency-Key"]))
         if fault in ("lost", "late"):
@@ -318,7 +326,16 @@ class Lane:
         self.not_found_repeats = self.inner.not_found_repeats
 
     def charge(self, request: ChargeRequest, *, deadline: float) -> Outcome:
-        faults = ("refused", "lost", "late", "answer lost", "500 after", "429", "503")
+        faults = (
+            "refused",
+            "lost",
+            *("late",) * 3,
+            "answer lost",
+            "500 after",
+            "429",
+            "503",
+            "403",
+        )
         self._strike(faults)
         outcome = self.inner.charge(request, deadline=deadline)
         self._note("charge", request.reference, outcome)
