@@ -160,9 +160,15 @@ _CLAIM: Final = sql.SQL("""
         WHERE held.door = {door} AND held.key = m.key AND held.id < m.id
           AND held.parked_at IS NOT NULL AND held.published_at IS NULL
       )
-      AND id <> ALL(%(without)s::bigint[])
+      AND id > %(after)s
     ORDER BY id LIMIT %(limit)s
 """)
+_HAS_PARKED: Final = """
+    SELECT EXISTS (
+      SELECT FROM checkout_outboxmessage
+      WHERE door = %(door)s AND parked_at IS NOT NULL AND published_at IS NULL
+    )
+"""
 _MARK: Final = """
     UPDATE checkout_outboxmessage m
     SET published_at = %(now)s, tries = tries + 1, last_error = '',
@@ -195,18 +201,27 @@ def claim(
     door: Door,
     now: datetime,
     limit: int,
-    without: Sequence[int] = (),
+    after: int = 0,
 ) -> list[Outgoing]:
     """The oldest unpublished messages of a door that are available (real time), in order of id.
 
-    By state, never by "id > last": a transaction that commits late has an older id (MEASURED). A key
-    behind a parked message waits; a message of a later date holds back nothing. `without`: ids that are
-    under way and not marked yet.
+    By state, not by "id > last": a transaction that commits late has an older id (MEASURED). A key
+    behind a parked message waits; a message of a later date holds back nothing.
+
+    `after` is for the batch behind one that is under way, while nothing is parked: an older id that
+    commits meanwhile is another creator's, by the creator's lock, and comes with the next claim that
+    has no `after`. Without it each claim would walk past all that was marked a moment ago.
     """
     query = _CLAIM.format(door=sql.Literal(str(door)))
-    values = {"now": now, "limit": limit, "without": list(without)}
+    values = {"now": now, "limit": limit, "after": after}
     rows = lock_connection.execute(query, values, binary=True)
     return [Outgoing._make(row) for row in rows]
+
+
+def has_parked(lock_connection: psycopg.Connection[Any], *, door: Door) -> bool:
+    """Whether some key waits behind a parked message, and may be released any time."""
+    row = lock_connection.execute(_HAS_PARKED, {"door": str(door)}).fetchone()
+    return bool(row and row[0])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ whose mark was lost. It carries the same id again: SQS drops it, Kafka's consume
 import gc
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 1000
 # About a second's work: then the leader gives its sign of life.
 BACKLOG_BATCHES: Final = 30
+SWITCH_SECONDS: Final = 0.0005
 POLL_SECONDS: Final = 0.1
 STANDBY_SECONDS: Final = 0.5
 BEAT_SECONDS: Final = 5.0
@@ -141,10 +143,13 @@ def relay_backlog(
     """Relay full batches one after the other: each is marked while the next one is being sent.
 
     What is sent and marked is as if `relay_batch` ran again and again: after a failure the batch that
-    was read ahead is dropped unsent, so nothing overtakes a failed message of its key. Ends with the
-    first batch that is not full or had a failure, or after `batches`. Raises as `relay_batch`.
+    was read ahead is dropped unsent, so nothing overtakes a failed message of its key; while something
+    is parked, nothing is read ahead. Ends with the first batch that is not full or had a failure, or
+    after `batches`. Raises as `relay_batch`.
     """
     total, sent = outbox.Settled(), None
+    if outbox.has_parked(lock_connection, door=door):
+        return total
     messages = outbox.claim(lock_connection, door=door, now=now, limit=limit)
     # One thread for the database: the connection has one user at a time.
     with ThreadPoolExecutor(1) as database:
@@ -212,7 +217,7 @@ def _settle_and_claim(
     if len(under_way) < limit:
         return settled, []
     return settled, outbox.claim(
-        lock_connection, door=door, now=now, limit=limit, without=[each.id for each in under_way]
+        lock_connection, door=door, now=now, limit=limit, after=under_way[-1].id
     )
 
 
@@ -258,6 +263,8 @@ class Relay:
         """
         # What was loaded at the start never becomes garbage; walking it would cost a batch 200 ms.
         gc.freeze()
+        # The thread that marks waits for the one that sends; 5 ms each time would be a third of a batch.
+        sys.setswitchinterval(SWITCH_SECONDS)
         database = Outage("database", self.stop)
         while not self.stop.is_set():
             try:

@@ -122,7 +122,7 @@ def test_a_claim_reads_only_unpublished_rows(clock: FakeClock, aigerim: Creator)
         lock_connection.execute("ANALYZE checkout_outboxmessage")
         plan: Any = lock_connection.execute(
             sql.SQL("EXPLAIN ") + outbox._CLAIM.format(door=sql.Literal("kafka")),
-            {"now": clock.real_now(), "limit": 1000, "without": []},
+            {"now": clock.real_now(), "limit": 1000, "after": 0},
         ).fetchall()
     text = "\n".join(line for (line,) in plan)
 

@@ -424,6 +424,18 @@ def test_in_a_backlog_nothing_overtakes_a_failed_message_of_its_key(
     assert not unpublished()
 
 
+def test_while_something_is_parked_nothing_is_read_ahead(
+    broker: FakeBroker, clock: FakeClock, lock_connection: Any, aigerim: Creator, timur: Creator
+) -> None:
+    """Released in the middle of a backlog, it would be overtaken by those it held."""
+    broker.refusals = refuse(rows(aigerim)[0], permanent=True)
+    relay(broker, clock, lock_connection)
+    tell(timur, *range(1, 10), clock=clock)
+
+    assert backlog(broker, clock, limit=3) == outbox.Settled()
+    assert relay(broker, clock, lock_connection).settled.marked == 9
+
+
 def test_a_lost_mark_in_a_backlog_ends_it(clock: FakeClock, aigerim: Creator) -> None:
     tell(aigerim, *range(1, 10), clock=clock)
     broker = FakeBroker()
