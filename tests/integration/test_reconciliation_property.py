@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, connection, transaction
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
@@ -139,7 +140,10 @@ class History:
     def play(self, step: str, detail: Any) -> None:
         act = getattr(self, step.replace(" ", "_") if step != "pass" else "look_again")
         # A step that the service refuses in this state is a step that did not happen.
-        with suppress(IntegrityError, billing.OffCalendar, NoLane, Refused), block():
+        with (
+            suppress(IntegrityError, billing.OffCalendar, NoLane, Refused, ObjectDoesNotExist),
+            block(),
+        ):
             act(detail)
 
     def one(self, rows: Any) -> Any:
