@@ -40,13 +40,17 @@ def runs_of(running: Worker, name: str) -> list[Run]:
     return sorted((r for r in running.runs() if r.creator == key), key=lambda run: run.begun)
 
 
+def messages_run(running: Worker) -> set[tuple[str, int]]:
+    return {(run.creator, run.dispatch) for run in running.runs()}
+
+
 def test_eight_children_keep_each_creator_in_order(running: tuple[Worker, Queue]) -> None:
     """Without the estimate of one message a call, runs of one creator overlap (issue, point 5)."""
     process, queue = running
     messages = [dispatch(who, number, seconds=0.05) for number in range(1, 17) for who in CREATORS]
     queue.send(messages)
 
-    wait_for(lambda: len(process.runs()) >= len(messages), 60, "every message run once")
+    wait_for(lambda: len(messages_run(process)) >= len(messages), 60, "every message run")
 
     for runs in (runs_of(process, who) for who in CREATORS):
         assert [run.dispatch for run in runs] == list(range(1, 17))
@@ -112,7 +116,8 @@ def test_worker_consumes_again_after_an_outage_and_ends_in_order(
         time.sleep(5)  # the length of the outage is what is tested
         sqs.start()
         queue.send([dispatch(who, number) for number in range(2, 10) for who in CREATORS])
-        wait_for(lambda: len(process.runs()) == 49, 40, "every message after the outage")
+        # The first one may run twice: its acknowledgement can fall into the outage.
+        wait_for(lambda: len(messages_run(process)) == 49, 40, "every message after the outage")
         queue.send([dispatch("slow", 1, seconds=1.5), dispatch("slow", 2)])
         wait_for(lambda: queue.waiting().in_flight == 1, 10, "the slow message in flight")
         process.process.stop()  # SIGTERM
