@@ -8,7 +8,8 @@ import pytest
 from checkout.clock import Ages
 from checkout.models import Case, CaseKind, ChargeState
 from tests.factories import World, creator, dispatches, events, fresh
-from tests.simulation.run import Plan, Simulation
+from tests.simulation.run import Simulation
+from tests.simulation.world import Plan
 from tests.situations import cancel, rewrite
 
 SEEDS = range(24)

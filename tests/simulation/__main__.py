@@ -17,7 +17,8 @@ django.setup()
 
 from django.db import connection  # noqa: E402
 
-from tests.simulation.run import STEPS, Plan, Result, shortest, simulation  # noqa: E402
+from tests.simulation.run import STEPS, Result, shortest, simulation  # noqa: E402
+from tests.simulation.world import Plan  # noqa: E402
 
 
 def main() -> int:

@@ -34,6 +34,7 @@ POINTS = (
 PATIENCE = 100.0
 FOR_EVER = 1e12
 ADVANCES = (1, 5, 30, *(61,) * 5, 301, 301, 301, 700, 1300, 3700, 8000, 90_000)
+MINUTES = (5, 30, 61, 61, 61, 61)
 DAYS = (1, 3, 4, 7, 7, 31)
 HEALING_ROUNDS = 400
 JOBS = ("resolve", "sweep", "drain", "dunning", "bill")
@@ -67,6 +68,9 @@ class Schedule:
         self.actors = Actors(world, connect)
         self.waiting: list[Turn] = []
         self.actions = self._actions()
+        self._silence = (
+            False  # something is owed, and nothing is under way that would bring it back
+        )
         self._looked_again = not world.plan.last_defence
 
     # --- The storm ---------------------------------------------------------------------------------
@@ -163,7 +167,11 @@ class Schedule:
             (14, "receive", self._receive),
             (10, "relay sqs", lambda: self._relay(Door.SQS)),
             (6, "relay kafka", lambda: self._relay(Door.KAFKA)),
-            (12, "time", lambda: self.advance(self.rng.choice(ADVANCES))),
+            (
+                12,
+                "time",
+                lambda: self.advance(self.rng.choice(MINUTES if plan.minutes else ADVANCES)),
+            ),
             (1, "days", self._days),
             *((3, name, job(name)) for name in JOBS if name not in plan.without),
         ]
@@ -402,8 +410,10 @@ class Schedule:
         world = self.world
         while world.announced:
             self.actors.deliver(world.announced.pop())()
-        for job in ("resolve", "sweep", "drain", "dunning"):
+        for job in ("resolve", "drain", "dunning"):
             getattr(self.actors, job)()
+        if self._silence:
+            world.swept += self.actors.sweep()
         while True:
             for door in Door:
                 self.actors.relay(door, limit=1000)()
@@ -433,7 +443,7 @@ class Schedule:
 
     def _moments(self) -> list[datetime | None]:
         world = self.world
-        about = {
+        about: dict[str, Any] = {
             "now": world.clock.real_now(),
             "after": world.ages.sweep_after,
             "most": world.ages.sweep_most,
@@ -442,7 +452,8 @@ class Schedule:
             cursor.execute(_MOMENTS, about)
             unsent, open_, webhook, dunning, hold, silent = cursor.fetchone()
         moments = [world.queue.next_visible(), unsent, open_]
-        if not any(moments):
+        self._silence = bool(silent) and not any(moments)
+        if self._silence:
             moments.append(silent)
         return [*moments, webhook, dunning and dunning - world.clock.business_offset(), hold]
 

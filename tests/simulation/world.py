@@ -80,6 +80,8 @@ class Plan:
     # way for hours: then a second capture cannot be ruled out, but it must be found and kept (R22).
     last_defence: bool = False
     shorts: bool = False
+    # Time passes in minutes alone, so that what is late is still under way when we ask.
+    minutes: bool = False
     idempotent_hours: float = 24.0
     webhooks: str = "resolved"
     creators: int = 2
@@ -111,6 +113,7 @@ class Plan:
                 "two_leaders": (False, False, True),
                 "last_defence": (False, False, False, False, False, True),
                 "shorts": (False, False, True),
+                "minutes": (False, True),
                 "idempotent_hours": (24.0, 24.0, 2.0),
                 "webhooks": ("none", "resolved", "all"),
                 "workers": (2, 2, 3),
@@ -192,6 +195,7 @@ class World:
         self.billed_at: datetime | None = None  # business time of the last bill run
         self.broken: list[str] = []  # what broke on the way, before the oracle looks
         self.rescued: list[str] = []
+        self.swept = 0  # charges that nothing but the sweep brought back, in healing
         self.faults: dict[str, int] = {}
         self.lines: deque[str] = deque(maxlen=LAST_STEPS)
         self._hash = hashlib.sha256()
