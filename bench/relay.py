@@ -69,7 +69,7 @@ def main() -> int:
             }
         )
         django.setup()
-        from bench import relay_sides as sides
+        from bench import _relay_sides as sides
 
         sys.setswitchinterval(sides.SWITCH_SECONDS)
         sides.prepare(topics=["relay", "raw"])

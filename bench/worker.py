@@ -88,7 +88,7 @@ def servers() -> Iterator[Path]:
 def main() -> int:
     with servers() as folder:
         django.setup()
-        from bench import worker_sides as sides
+        from bench import _worker_sides as sides
 
         rates: dict[str, list[float]] = defaultdict(list)
         faults: list[str] = []
@@ -98,7 +98,7 @@ def main() -> int:
             ours = sides.filled_queue(f"worker-{number}", **facts)
             rates[RAW].append(MESSAGES / timed(partial(sides.take_all, raw, MESSAGES)))
             runs = folder / f"runs-{number}"
-            with worker(folder, ours.name, "bench.empty_worker", BENCH_RUNS=str(runs)):
+            with worker(folder, ours.name, "bench._empty_worker", BENCH_RUNS=str(runs)):
                 rates[EMPTY].append(rate(partial(runs_in, runs), MESSAGES))
             faults += disorder(runs)
         charges = sides.due_charges(CHARGES)
