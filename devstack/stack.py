@@ -86,6 +86,8 @@ DEMO_AGES = {
     "AGE_TIMETABLE_EVERY": "1",
     "AGE_WORKER_HEARTBEAT": "1",
     "SQS_WAIT_SECONDS": "1",
+    # A relay waits this long for what a killed one may still have under way.
+    "KAFKA_MESSAGE_TIMEOUT": "3",
 }
 
 
