@@ -18,6 +18,7 @@ from checkout.models import (
     ChargeState,
     Creator,
     Door,
+    Instrument,
     LedgerAccount,
     LedgerEntry,
     LedgerPosting,
@@ -142,10 +143,12 @@ def charges(world: World) -> Iterator[str]:
         waits = charge.state == S.EXHAUSTED and charge.awaits in (Awaits.INSTRUMENT, Awaits.PERSON)
         if charge.state not in TERMINAL and not waits:
             yield f"{name} rests as {charge.state} {charge.awaits}"
+        newest = Instrument.newest_of(charge.creator_id)
+        if charge.awaits == Awaits.INSTRUMENT and newest and not newest.dead_at:
+            yield f"{name} awaits a card, and there is one"
         if charge.void_requested and charge.state not in (S.SUCCEEDED, S.VOIDED):
             yield f"{name} was cancelled and is {charge.state}"
-        cancelled = charge.subscription.state == "cancelled"
-        if cancelled and charge.state not in TERMINAL:
+        if charge.state not in TERMINAL and charge.subscription.state == "cancelled":
             yield f"{name} is {charge.state} in a cancelled subscription"
 
 
