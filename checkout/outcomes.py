@@ -266,11 +266,16 @@ def _not_sent(
 
 
 def _not_found(charge: Charge, attempt: Attempt, *, sends: int, now: Moment, ages: Ages) -> None:
-    """Counts as not charged when old enough, often enough, and not sent since (R22)."""
+    """Counts as not charged when old enough, often enough, and not sent since (R22).
+
+    Asked before its time, by a webhook or a statement line, it counts in no repeat: three of them
+    within a second are one.
+    """
     oldest = attempt.last_sent_at + timedelta(seconds=max(ages.not_found_after, ages.resolve_after))
-    if attempt.sends != sends or now.real < oldest:
+    due = max(oldest, attempt.next_query_at or oldest)
+    if attempt.sends != sends or now.real < due:
         _doubt(charge, attempt, "not found yet", failed=False, now=now, ages=ages)
-        attempt.change(next_query_at=max(oldest, now.real))
+        attempt.change(next_query_at=due)
         return
     attempt.change(not_found=attempt.not_found + 1)
     if attempt.not_found < ages.not_found_repeats:

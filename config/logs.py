@@ -58,6 +58,8 @@ def logging_config(level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "botocore": {"level": "WARNING"},
+            # At INFO it says the broker's address, and with it the access key's id.
+            "celery.worker.consumer.connection": {"level": "WARNING"},
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},
             # At DEBUG it logs every statement with its values, which are people's.

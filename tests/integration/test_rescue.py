@@ -129,6 +129,19 @@ def test_not_found_counts_when_heard_three_times_after_the_minimum_age(world: Wo
     assert attempts(charge)[0].verdict == Verdict.NOT_FOUND
 
 
+def test_not_found_thrice_within_a_second_counts_once(world: World) -> None:
+    """R22: webhooks may have it asked about at any time; repeats are worth something apart alone."""
+    charge = in_doubt(world)
+    world.clock.forward(seconds=600)
+
+    for _ in range(3):
+        ask(world, open_attempt(charge), NotFound())
+        world.clock.forward(seconds=-59)
+
+    assert open_attempt(charge).not_found == 1
+    assert letters_of(charge) == "?"
+
+
 def test_a_lost_request_is_sent_again_as_a_new_attempt_only_after_it_is_final(
     world: World,
 ) -> None:

@@ -158,6 +158,7 @@ def test_not_found_is_believed_only_if_nobody_sent_since_the_query(
     for _ in range(3):
         write(world, open_attempt(charge) if letters_of(charge) == "?" else attempts(charge)[0],
               NotFound(), sends=sends)  # fmt: skip
+        world.clock.forward(seconds=60)
 
     assert letters_of(charge) == letter
 
