@@ -13,6 +13,7 @@ from django.core.management.base import CommandError
 from checkout import rescue
 from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
 from checkout.models import Attempt, AttemptOutcome, Charge, ChargeState
+from demo.story import PROCESSOR_FEES
 from settlements import reconciliation
 from settlements.models import (
     Code,
@@ -287,6 +288,11 @@ def test_fees_are_agreed_once_and_never_rewritten():
     with pytest.raises(CommandError, match="agree on another day"):
         agree("--rate", "0.03", *terms[2:])
     assert FeeTerms.objects.get().rate == Decimal("0.029")
+
+
+def test_the_demonstration_agrees_its_fees_again_at_the_next_start():
+    assert agree(*PROCESSOR_FEES).endswith(": agreed\n")
+    assert agree(*PROCESSOR_FEES).endswith("nothing changed\n")
 
 
 @pytest.mark.parametrize(
