@@ -30,6 +30,7 @@ from checkout.models import (
     OutboxMessage,
     Subscription,
 )
+from demo.journal import captures_of
 from demo.stage import Memory, Stage
 from settlements.models import Discrepancy
 
@@ -298,16 +299,6 @@ def discrepancies(memory: Memory) -> Line:
         f"{listed(found)}, all of the two charges; cleared by evidence: {listed(cleared)}",
         why,
     )
-
-
-def captures_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, Decimal]]]:
-    """What the processor's journal captured: charge → (reference, USD) of each capture."""
-    captures: dict[str, list[tuple[str, Decimal]]] = {}
-    for line in lines:
-        if line["status"] == "approved":
-            capture = (line["reference"], Decimal(line["captured_amount"]))
-            captures.setdefault(line["charge"], []).append(capture)
-    return captures
 
 
 def sequence_gaps(places: Iterable[tuple[str, int | None]]) -> int:

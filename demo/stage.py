@@ -10,6 +10,7 @@ from typing import Any, Final
 import httpx
 
 from checkout.clock import Clock
+from demo.journal import lines_of
 from demo.screen import Screen
 from devstack.control import ask
 
@@ -126,7 +127,7 @@ class Stage:
         """Every decision the processor ever made, by its own account."""
         answer = self._processor("GET", "/v1/journal")
         answer.raise_for_status()
-        return (json.loads(line) for line in answer.text.splitlines() if line)
+        return lines_of(answer.text)
 
     def statement(self, *, account: str, first: date, last: date) -> str:
         """The processor's statement file of one account for these days, both included."""
