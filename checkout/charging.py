@@ -118,7 +118,9 @@ def take(
     An applied capture is looked at before void and receivable, because a paid charge has nothing
     receivable either (docs/decisions/0003).
     """
-    now, charge = clock.now(), locked_charge(receive.charge_id)
+    charge = locked_charge(receive.charge_id)
+    # Read after the lock was waited for: `last_sent_at` must never be earlier than it was.
+    now = clock.now()
     if _is_stale(charge, receive):  # row 1
         return Fate.ACKNOWLEDGE
     attempt = charge.open_attempt()

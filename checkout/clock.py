@@ -84,7 +84,7 @@ class Ages:
     resolve_after: float = 300
     # Delays of the queries of an attempt in doubt; the last one repeats.
     resolve_steps: tuple[float, ...] = (60, 300, 3600, 86400)
-    # "Not found" counts only after this long since the last send, and so often (R22).
+    # What the sandbox promises: "not found" counts only so long after a send, and so often (R22).
     not_found_after: float = 600
     not_found_repeats: int = 3
     # How long the processor returns the first answer for a repeated key, and our margin (R24).

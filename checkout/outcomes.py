@@ -5,6 +5,7 @@ the tables "State × event" and "Outcome × attempt" of docs/states.md, cell by 
 """
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
@@ -65,6 +66,16 @@ class Fate(StrEnum):
     LEAVE = "leave"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a "not found" is judged by (R22): when the question left (real UTC), and for how long
+    after a send, and how often, this processor may still say so of what it has."""
+
+    at: datetime
+    minimum_age: timedelta
+    repeats: int
+
+
 def record_outcome(
     *,
     attempt_id: UUID,
@@ -73,12 +84,14 @@ def record_outcome(
     receive: Receive | None,
     now: Moment,
     ages: Ages,
+    asked: Asked | None = None,
 ) -> Fate:
     """tx 2: write what the processor said, and do what follows from it (docs/states.md).
 
-    `sends` is what the attempt's counter was when it was sent or asked about: "not sent" and "not
-    found" are believed only if nobody sent since. `receive` is None for the resolver, a webhook or
-    a statement. Written again, it changes nothing: a final outcome is only overwritten by a capture.
+    `sends` is what the attempt's counter was when it was sent or asked about: "not sent", "not
+    found" and "expired" are believed only if nobody sent since. `asked` belongs to a query; without
+    it a "not found" settles nothing. `receive` is None for the resolver, a webhook or a statement.
+    Written again, it changes nothing: a final outcome is only overwritten by a capture.
     """
     charge, attempt = locked_attempt(attempt_id)
     if not attempt.is_open:
@@ -86,7 +99,7 @@ def record_outcome(
             _capture(charge, attempt, answer, now=now)
             return Fate.ACKNOWLEDGE
         return fate_of_message(charge, receive, now=now)
-    _write(charge, attempt, answer, sends=sends, receive=receive, now=now, ages=ages)
+    _write(charge, attempt, answer, sends=sends, asked=asked, receive=receive, now=now, ages=ages)
     logger.info(
         "outcome recorded",
         extra={
@@ -106,6 +119,7 @@ def _write(
     answer: Outcome | Answer,
     *,
     sends: int,
+    asked: Asked | None,
     receive: Receive | None,
     now: Moment,
     ages: Ages,
@@ -117,8 +131,10 @@ def _write(
             _decline(charge, attempt, answer, receive=receive, now=now, ages=ages)
         case NotSent():
             _not_sent(charge, attempt, answer, now=now, ages=ages)
+        case NotFound() | Expired() if attempt.sends != sends:
+            _doubt(charge, attempt, "sent again meanwhile", failed=False, now=now, ages=ages)
         case NotFound():
-            _not_found(charge, attempt, sends=sends, now=now, ages=ages)
+            _not_found(charge, attempt, asked=asked, now=now, ages=ages)
         case Expired():
             not_charged(charge, attempt, verdict=Verdict.EXPIRED, now=now, ages=ages)
         case InDoubt():
@@ -265,24 +281,37 @@ def _not_sent(
     not_charged(charge, attempt, verdict=Verdict.NOT_SENT, now=now, ages=ages)
 
 
-def _not_found(charge: Charge, attempt: Attempt, *, sends: int, now: Moment, ages: Ages) -> None:
-    """Counts as not charged when old enough, often enough, and not sent since (R22).
+def _not_found(
+    charge: Charge, attempt: Attempt, *, asked: Asked | None, now: Moment, ages: Ages
+) -> None:
+    """Counts as not charged when asked late enough and heard often enough (R22).
 
+    The time of the question counts, not of this write: a resolver may have been frozen in between.
     Asked before its time, by a webhook or a statement line, it counts in no repeat: three of them
     within a second are one.
     """
-    oldest = attempt.last_sent_at + timedelta(seconds=max(ages.not_found_after, ages.resolve_after))
-    due = max(oldest, attempt.next_query_at or oldest)
-    if attempt.sends != sends or now.real < due:
+    due = attempt.last_sent_at + _silence(asked, ages=ages)
+    due = max(due, attempt.next_query_at or due)
+    if asked is None or asked.at < due:
         _doubt(charge, attempt, "not found yet", failed=False, now=now, ages=ages)
         attempt.change(next_query_at=due)
         return
     attempt.change(not_found=attempt.not_found + 1)
-    if attempt.not_found < ages.not_found_repeats:
+    if attempt.not_found < asked.repeats:
         _doubt(charge, attempt, "not found", failed=False, now=now, ages=ages)
         attempt.change(next_query_at=now.real + timedelta(seconds=ages.resolve_steps[0]))
         return
     not_charged(charge, attempt, verdict=Verdict.NOT_FOUND, now=now, ages=ages)
+
+
+def _silence(asked: Asked | None, *, ages: Ages) -> timedelta:
+    """How long after `last_sent_at`, the commit before a send, "not found" means nothing.
+
+    The first byte may leave `send_within` after that commit, and a gateway's deadline later.
+    """
+    leaving = timedelta(seconds=ages.send_within + ages.gateway_deadline)
+    least = timedelta(seconds=ages.resolve_after)
+    return leaving + max(asked.minimum_age if asked else least, least)
 
 
 def not_charged(
@@ -323,7 +352,10 @@ def _pending(
 ) -> None:
     """The processor decides later: ask at its expiry, or as for any open attempt."""
     later = now.real + timedelta(seconds=ages.resolve_after)
-    attempt.change(expires_at=expires_at, next_query_at=min(expires_at or later, later))
+    # It knows the attempt: what it did not find before was no sign of anything.
+    attempt.change(
+        expires_at=expires_at, next_query_at=min(expires_at or later, later), not_found=0
+    )
     if charge.state == S.ATTEMPTING:
         charge.move(S.PENDING, **seen(now))
         record_charge_event(charge, "charge.pending", attempt, now=now)

@@ -46,7 +46,7 @@ from checkout.moves import (
     seen,
     void,
 )
-from checkout.outcomes import record_outcome
+from checkout.outcomes import Asked, record_outcome
 
 logger = logging.getLogger(__name__)
 
@@ -111,41 +111,54 @@ def resolve_attempt(
     whether a "not found" is still worth anything (R22). Raises commit.DatabaseAway.
     """
     attempt = Attempt.objects.select_related("charge").get(pk=attempt_id)
-    sends = attempt.sends
-    answer = _ask(attempt, gateway=gateways[attempt.lane], now=clock.now(), ages=ages)
+    sends, gateway, now = attempt.sends, gateways[attempt.lane], clock.now()
+    asked = Asked(at=now.real, minimum_age=gateway.minimum_age, repeats=gateway.not_found_repeats)
+    answer = _ask(attempt, gateway=gateway, now=now, ages=ages)
     failpoint("resolve.answered")
     committed(
-        lambda: _write_answer(attempt_id, answer, sends=sends, now=clock.now(), ages=ages),
+        lambda: _write_answer(
+            attempt_id, answer, sends=sends, asked=asked, now=clock.now(), ages=ages
+        ),
         deadline=ages.database_wait_before_call,
         clock=clock,
     )
 
 
 def _ask(attempt: Attempt, *, gateway: Gateway, now: Moment, ages: Ages) -> Answer:
-    """Query; what is pending beyond its expiry, or asked to be void, is ended at the processor."""
+    """Query; what is pending and is not to be captured any more is ended at the processor.
+
+    That is: beyond its expiry, asked to be void, or of an attempt or a charge that is over. A later
+    attempt may have taken its place by then, and one more capture would be owed back.
+    """
     answer = gateway.query(attempt.pk, deadline=ages.gateway_deadline)
     if not isinstance(answer, Pending):
         return answer
     expires_at = answer.expires_at or attempt.expires_at
-    if attempt.charge.void_requested or (expires_at and expires_at <= now.real):
+    is_late = expires_at is not None and expires_at <= now.real
+    is_over = not attempt.is_open or attempt.charge.state in TERMINAL
+    if is_late or is_over or attempt.charge.void_requested:
         return gateway.expire(attempt.pk, deadline=ages.gateway_deadline)
     return answer
 
 
-def _write_answer(attempt_id: UUID, answer: Answer, *, sends: int, now: Moment, ages: Ages) -> None:
+def _write_answer(
+    attempt_id: UUID, answer: Answer, *, sends: int, asked: Asked, now: Moment, ages: Ages
+) -> None:
     _, attempt = locked_attempt(attempt_id)
     attempt.change(queries=attempt.queries + 1)
-    if attempt.is_open:
-        record_outcome(
-            attempt_id=attempt_id, answer=answer, sends=sends, receive=None, now=now, ages=ages
-        )
-        return
-    # Final already. What was merely not found is asked again, daily, until a statement covers it.
-    again = attempt.verdict == Verdict.NOT_FOUND
-    later = now.real + timedelta(seconds=ages.resolve_steps[-1])
-    attempt.change(next_query_at=later if again else None)
+    if not attempt.is_open:
+        # What was merely not found is asked again, daily, until a statement covers it.
+        again = attempt.verdict == Verdict.NOT_FOUND
+        later = now.real + timedelta(seconds=ages.resolve_steps[-1])
+        attempt.change(next_query_at=later if again else None)
     record_outcome(
-        attempt_id=attempt_id, answer=answer, sends=sends, receive=None, now=now, ages=ages
+        attempt_id=attempt_id,
+        answer=answer,
+        sends=sends,
+        asked=asked,
+        receive=None,
+        now=now,
+        ages=ages,
     )
 
 

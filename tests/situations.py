@@ -54,6 +54,9 @@ TIMED_OUT: Final = InDoubt("no answer within 30 s")
 REFUSED: Final = NotSent("connection refused")
 WHOLE: Final = Approved(Decimal("19.99"), "USD", "found by query")
 
+# Seconds after the commit of a send: 60 until its first byte, 30 more, and the processor's 600 (R22).
+BELIEVED_AFTER: Final = 690
+
 # How docs/states.md writes the outcome of an attempt.
 LETTERS: Final = {
     AttemptOutcome.OPEN: "?",
@@ -223,7 +226,7 @@ def ask(world: World, attempt: Attempt, *answers: Answer) -> None:
 
 def not_found_for_good(world: World, attempt: Attempt) -> None:
     """Old enough, three times: it counts as not charged (R22)."""
-    world.clock.forward(seconds=601)
+    world.clock.forward(seconds=BELIEVED_AFTER)
     ask(world, attempt, NotFound(), NotFound(), NotFound())
 
 

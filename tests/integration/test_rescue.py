@@ -29,6 +29,7 @@ from tests.factories import World, attempts, dispatches, events, fresh, unknown_
 from tests.fakes import START, charged_but_silent
 from tests.line import Line
 from tests.situations import (
+    BELIEVED_AFTER,
     SOFT,
     TIMED_OUT,
     WHOLE,
@@ -107,7 +108,7 @@ def test_any_other_open_attempt_is_asked_about_300_s_after_its_last_send(world: 
 def test_not_found_is_worth_nothing_before_the_minimum_age(world: World) -> None:
     """R22: a request may still be on its way."""
     charge = in_doubt(world)
-    world.clock.forward(seconds=599)
+    world.clock.forward(seconds=BELIEVED_AFTER - 1)
 
     ask(world, open_attempt(charge), NotFound())
 
@@ -118,7 +119,7 @@ def test_not_found_is_worth_nothing_before_the_minimum_age(world: World) -> None
 def test_not_found_counts_when_heard_three_times_after_the_minimum_age(world: World) -> None:
     """R22."""
     charge = in_doubt(world)
-    world.clock.forward(seconds=600)
+    world.clock.forward(seconds=BELIEVED_AFTER)
 
     ask(world, open_attempt(charge), NotFound(), NotFound())
     assert letters_of(charge) == "?"
@@ -132,7 +133,7 @@ def test_not_found_counts_when_heard_three_times_after_the_minimum_age(world: Wo
 def test_not_found_thrice_within_a_second_counts_once(world: World) -> None:
     """R22: webhooks may have it asked about at any time; repeats are worth something apart alone."""
     charge = in_doubt(world)
-    world.clock.forward(seconds=600)
+    world.clock.forward(seconds=BELIEVED_AFTER)
 
     for _ in range(3):
         ask(world, open_attempt(charge), NotFound())
@@ -140,6 +141,71 @@ def test_not_found_thrice_within_a_second_counts_once(world: World) -> None:
 
     assert open_attempt(charge).not_found == 1
     assert letters_of(charge) == "?"
+
+
+def test_a_not_found_heard_early_and_written_late_counts_for_nothing(world: World) -> None:
+    """R22: a resolver that was frozen after its question believes no more than it asked."""
+    charge = in_doubt(world)
+
+    def frozen(reference: UUID) -> NotFound:
+        world.clock.forward(seconds=86400)
+        return NotFound()
+
+    world.clock.forward(seconds=60)
+    world.gateway.query_answers = [frozen]
+    resolve(world)
+
+    assert open_attempt(charge).not_found == 0
+    assert letters_of(charge) == "?"
+
+
+def test_how_late_and_how_often_not_found_counts_is_the_processor_s_own_fact(
+    world: World,
+) -> None:
+    """R22: two processors may differ; the settings only say what the sandbox's lanes are built with."""
+    world.gateway.minimum_age, world.gateway.not_found_repeats = timedelta(hours=2), 1
+    charge = in_doubt(world)
+    world.clock.forward(seconds=7200)
+    ask(world, open_attempt(charge), NotFound())
+    assert letters_of(charge) == "?"
+
+    world.clock.forward(seconds=60)
+    ask(world, open_attempt(charge), NotFound())
+
+    assert letters_of(charge) == "0"
+
+
+def test_not_found_counts_from_the_start_again_once_the_processor_knew_the_attempt(
+    world: World,
+) -> None:
+    """R22: it flutters, so its not-founds before were worth nothing."""
+    charge = in_doubt(world)
+    world.clock.forward(seconds=BELIEVED_AFTER)
+
+    ask(world, open_attempt(charge), NotFound(), NotFound(), Pending(None))
+    world.clock.forward(seconds=300)
+    ask(world, open_attempt(charge), NotFound(), NotFound())
+
+    assert letters_of(charge) == "?"
+
+
+@pytest.mark.parametrize("paid_by_another", [False, True])
+def test_what_turns_up_pending_for_an_attempt_that_is_over_is_ended_at_the_processor(
+    world: World, paid_by_another: bool
+) -> None:
+    """R22, R26: another attempt took its place; this one's capture would be owed back."""
+    charge = in_doubt(world)
+    attempt = open_attempt(charge)
+    not_found_for_good(world, attempt)
+    if paid_by_another:
+        world.receive(charge)
+    world.gateway.journal[attempt.pk] = Pending(None)
+    world.clock.forward(days=1)
+
+    resolve(world)
+
+    assert world.gateway.expired == [attempt.pk]
+    assert letters_of(charge) == ("0A" if paid_by_another else "0")
 
 
 def test_a_lost_request_is_sent_again_as_a_new_attempt_only_after_it_is_final(

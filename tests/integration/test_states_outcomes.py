@@ -11,9 +11,10 @@ from checkout.commit import committed
 from checkout.gateways import Answer, Expired, NotFound, NotSent, Outcome, Pending
 from checkout.messages import Receive
 from checkout.models import Attempt, Charge, ChargeState
-from checkout.outcomes import Fate, record_outcome
+from checkout.outcomes import Asked, Fate, record_outcome
 from tests.factories import World, attempts, fresh
 from tests.situations import (
+    BELIEVED_AFTER,
     NEVER,
     SITUATIONS,
     SOFT,
@@ -48,6 +49,11 @@ def write(
             attempt_id=attempt.pk,
             answer=answer,
             sends=sends,
+            asked=Asked(
+                at=world.clock.real_now(),
+                minimum_age=world.gateway.minimum_age,
+                repeats=world.gateway.not_found_repeats,
+            ),
             receive=receive,
             now=world.clock.now(),
             ages=world.ages,
@@ -153,12 +159,25 @@ def test_not_found_is_believed_only_if_nobody_sent_since_the_query(
     """R22: `sends` before the query and under the lock."""
     charge = SITUATIONS["attempting"](world)
     dies(world, charge, count=2)
-    world.clock.forward(seconds=601)
+    world.clock.forward(seconds=BELIEVED_AFTER)
 
     for _ in range(3):
         write(world, open_attempt(charge) if letters_of(charge) == "?" else attempts(charge)[0],
               NotFound(), sends=sends)  # fmt: skip
         world.clock.forward(seconds=60)
+
+    assert letters_of(charge) == letter
+
+
+@pytest.mark.parametrize(("sends", "letter"), [(1, "?"), (2, "0")])
+def test_expired_is_believed_only_if_nobody_sent_since_the_query(
+    world: World, sends: int, letter: str
+) -> None:
+    """docs/states.md: no way of being not charged is believed over a send that came after it."""
+    charge = SITUATIONS["attempting"](world)
+    dies(world, charge, count=2)
+
+    write(world, open_attempt(charge), Expired(), sends=sends)
 
     assert letters_of(charge) == letter
 
