@@ -41,6 +41,14 @@ class Processes(Protocol):
         """Start it, or start it anew, with these variables; returns when it is up."""
         ...
 
+    def launch(self, name: str, **variables: str) -> None:
+        """As `start`, without waiting until it is up."""
+        ...
+
+    def wait_until_up(self, name: str) -> None:
+        """Return when it is up, or done."""
+        ...
+
     def pid(self, name: str) -> int | None:
         """The process id, None while it is away."""
         ...
@@ -113,6 +121,8 @@ class Stage:
     # What the service's processes are started with, and what `manage` uses: beside the proxies.
     environment: Mapping[str, str]
     clock_file: Path
+    # How long SQS, the broker and the like are away, in seconds; shorter where little time is given.
+    away: float
     # postgres, sqs, processor, web. (Kafka's clients go where the broker says, past any proxy.)
     links: Mapping[str, Proxy]
     processes: Processes

@@ -70,9 +70,10 @@ def socket_path(home: Path) -> Path:
 
 
 def ask(socket_path: Path | str, command: str, *, seconds: float = 60) -> dict[str, Any]:
-    """Send one command (`status`, `down`, `kill NAME`, `pause NAME SECONDS`) and return the answer.
+    """Send one command (`status`, `down`, `kill NAME`, `end NAME`, `stop NAME`, `start NAME VARIABLE=value`,
+    `pause NAME SECONDS`) and return the answer.
 
-    `kill` and `pause` answer when the process has ended. A refused command is {"error": why}. Raises NotRunning.
+    `kill`, `end`, `stop` and `pause` answer when the process has ended. A refused command is {"error": why}. Raises NotRunning.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from devstack.control import socket_path
@@ -93,11 +93,15 @@ DEMO_AGES = {
 
 @dataclass(frozen=True)
 class Stack:
-    """One stack: its state folder, its ports by part, its secrets by name."""
+    """One stack: its state folder, its ports by part, its secrets by name.
+
+    `variables` replace what would be the environment of its processes.
+    """
 
     home: Path
     ports: Mapping[str, int]
     secrets: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_stack(*, home: Path, ports: Mapping[str, int]) -> Stack:
@@ -229,7 +233,7 @@ def environment(stack: Stack) -> dict[str, str]:
     win = {name for part, names in GIVEN_BY.items() if given(part) for name in names} | set(
         DEMO_AGES
     )
-    return ours | {name: os.environ[name] for name in win if name in os.environ}
+    return ours | {name: os.environ[name] for name in win if name in os.environ} | stack.variables
 
 
 def web_address(stack: Stack) -> str:

@@ -6,6 +6,7 @@ reads, so that nothing blocks on a pipe and nothing is lost when the supervisor 
 with it (setpriv), and what still outlived a kill -9 is ended by the next start, by (pid, start time).
 """
 
+import math
 import os
 import signal
 import socket
@@ -54,7 +55,8 @@ class Service:
 
     `needs` must be up (or done) before each start. A service that runs `once` is done when it ends with 0, and
     runs again whenever `again_after` came up. Higher tiers are stopped first. `tries` is how often it may end
-    before it was up for the first time; after that it is restarted for ever.
+    before it was up for the first time; after that it is restarted for ever. One that is `held` waits for the
+    command `start`.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Service:
     once: bool = False
     again_after: str = ""
     foreground: bool = False
+    held: bool = False
     tier: int = 9
     tries: int = 5
     stop_signal: signal.Signals = signal.SIGTERM
@@ -78,9 +81,10 @@ class Child:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.process: Process | None = None
-        self.state = "waiting"
+        self.state = "paused" if service.held else "waiting"
         self.since = time.monotonic()
-        self.due = 0.0
+        self.due = math.inf if service.held else 0.0
+        self.variables: dict[str, str] = {}
         self.starts = 0
         self.was_up = False
         self.failures = 0
@@ -99,6 +103,11 @@ class Child:
     def satisfied(self) -> bool:
         """Whether those that need it may start."""
         return self.state == ("done" if self.service.once else "up")
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for the command `start`."""
+        return self.state == "paused" and self.due == math.inf
 
     def enter(self, state: str) -> None:
         self.state = state
@@ -174,7 +183,9 @@ class Supervisor:
             if child.process and not child.service.foreground:
                 self.screen.follow(child.name, child.process.log, show=not self._silent())
         if not self.greeted and all(
-            child.satisfied for child in self.children.values() if not child.service.foreground
+            child.satisfied or child.held
+            for child in self.children.values()
+            if not child.service.foreground
         ):
             self.greeted = True
             self._say(f"everything is up in {time.monotonic() - self.began:.1f} s")
@@ -199,6 +210,8 @@ class Supervisor:
         except (NotStarted, NoBinaries) as failure:
             raise StartFailed(f"{child.name}: {failure}") from failure
         child.process = child.service.process()
+        if child.variables:
+            child.process.env = {**(child.process.env or os.environ), **child.variables}
         child.process.start()
         child.starts += 1
         child.enter("starting")
@@ -307,12 +320,21 @@ class Supervisor:
                 return {"ok": True, "pid": os.getpid()}
             case ["kill", name] if name in self.children:
                 return self._kill(self.children[name])
+            case ["end", name] if name in self.children:
+                return self._end(self.children[name])
+            case ["stop", name] if name in self.children:
+                return self._pause(self.children[name], seconds=math.inf, connection=connection)
+            case ["start", name, *pairs] if name in self.children and all("=" in p for p in pairs):
+                return self._start(self.children[name], dict(p.split("=", 1) for p in pairs))
             case ["pause", name, seconds] if name in self.children and is_number(seconds):
                 return self._pause(
                     self.children[name], seconds=float(seconds), connection=connection
                 )
         names = " ".join(self.children)
-        return {"error": f"say status, down, kill NAME or pause NAME SECONDS; names: {names}"}
+        return {
+            "error": "say status, down, kill NAME, end NAME, stop NAME, start NAME [VARIABLE=value …]"
+            f" or pause NAME SECONDS; names: {names}"
+        }
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -337,6 +359,23 @@ class Supervisor:
         process.kill()
         return {"ok": True, "pid": process.pid}
 
+    def _end(self, child: Child) -> dict[str, Any]:
+        """SIGKILL the child with all its children; it stays away until it is started."""
+        if child.process:
+            child.process.kill()
+        self._wait_until(child, "paused", seconds=math.inf)
+        return {"ok": True}
+
+    def _start(self, child: Child, variables: dict[str, str]) -> dict[str, Any]:
+        """Start the child with these variables, this time and whenever it ends; killed if it runs."""
+        if child.process:
+            child.process.kill()
+        child.variables = variables
+        child.failures = 0
+        child.due = 0.0
+        child.enter("waiting")
+        return {"ok": True}
+
     def _pause(
         self, child: Child, *, seconds: float, connection: socket.socket
     ) -> dict[str, Any] | None:
@@ -354,7 +393,7 @@ class Supervisor:
             self._process(child).kill()
         if not child.alive:
             self._process(child).kill()  # what it left behind
-            self._say(f"{child.name} stopped, starts again in {child.pause_seconds:g} s")
+            self._say(f"{child.name} stopped, {describe_pause(child.pause_seconds)}")
             self._wait_until(child, "paused", seconds=child.pause_seconds)
             if child.reply:
                 send(child.reply, {"ok": True, "pid": self._process(child).pid})
@@ -423,6 +462,11 @@ def describe_exit(code: int | None) -> str:
     if code is not None and code < 0:
         return signal.Signals(-code).name
     return f"exit code {code}"
+
+
+def describe_pause(seconds: float) -> str:
+    """When a stopped child comes back."""
+    return "until it is started" if seconds == math.inf else f"starts again in {seconds:g} s"
 
 
 def is_number(text: str) -> bool:
