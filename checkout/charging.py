@@ -205,6 +205,9 @@ def _begin(
     except routing.NoLane as error:
         logger.warning("no lane", extra={"charge_id": charge.pk, "reason": error.refusal.reason})
         lane = ""
+    if lane and lane != charge.lane:
+        # A hold of its lane is lifted for the charges whose row names that lane.
+        charge.change(lane=lane)
     wait = _wait_before(charge, instrument, lane=lane, gateways=gateways, now=now, ages=ages)
     if wait:
         dispatch(charge, now=now, available_at=wait)
@@ -223,17 +226,16 @@ def _wait_before(
     ages: Ages,
 ) -> datetime | None:
     """When a charge that may not be sent now is to be dispatched again; None when it may be."""
-    later = now.real + timedelta(seconds=ages.hold_redispatch)
     if lane not in gateways:
-        return later
-    held = routing.holding(charge=charge, lane=lane, now=now)
+        return now.real + timedelta(seconds=ages.sweep_after)
+    held = routing.held_until(charge=charge, lane=lane, now=now, ages=ages)
     if held:
-        return held.until or later
+        return held
     rests = _rests_until(instrument, now=now, ages=ages)
     if rests:
         return rests
     if Charge.objects.filter(creator_id=charge.creator_id, state=S.ATTEMPTING).exists():
-        return later
+        return now.real + timedelta(seconds=ages.attempting_redispatch)
     return _too_early(charge, now=now)
 
 

@@ -92,8 +92,8 @@ class Ages:
     idempotency_margin: float = 3600
     sweep_after: float = 1200
     sweep_most: float = 21600
-    # Delay of a dispatch that could not be tried now (hold, pause, another charge attempting).
-    hold_redispatch: float = 60
+    # Delay of a dispatch that met another charge of its creator attempting.
+    attempting_redispatch: float = 60
     breaker_failures: int = 5
     breaker_window: float = 60
     breaker_open: float = 60

@@ -80,6 +80,23 @@ def holding(*, charge: Charge, lane: str, now: Moment) -> Hold | None:
     )
 
 
+def held_until(*, charge: Charge, lane: str, now: Moment, ages: Ages) -> datetime | None:
+    """When a charge that is held now is to be dispatched again; None when nothing holds it.
+
+    At the hold's end; one without an end lets it go when it is lifted. Either way it is looked at
+    after `sweep_most`, should a lift have been missed. The hold's row is locked, because two run
+    here: a lift that commits after this receive must see the dispatch that it is to bring forward.
+    """
+    held = holding(charge=charge, lane=lane, now=now)
+    if held is None:
+        return None
+    rows = Hold.objects.select_for_update(no_key=True).filter(pk=held.pk)
+    if rows.filter(lifted_at__isnull=True).first() is None:
+        return held_until(charge=charge, lane=lane, now=now, ages=ages)
+    look = now.real + timedelta(seconds=ages.sweep_most)
+    return min(held.until, look) if held.until else look
+
+
 def place_hold(
     *,
     kind: HoldKind,

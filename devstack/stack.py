@@ -77,7 +77,7 @@ DEMO_AGES = {
     "AGE_NOT_FOUND_REPEATS": "2",
     "AGE_SWEEP_AFTER": "60",
     "AGE_SWEEP_MOST": "120",
-    "AGE_HOLD_REDISPATCH": "2",
+    "AGE_ATTEMPTING_REDISPATCH": "2",
     # 15 attempts an instrument in 30 days: three months pass in as many minutes.
     "AGE_ATTEMPTS_WINDOW": "10",
     "AGE_BREAKER_WINDOW": "5",

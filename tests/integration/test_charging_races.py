@@ -12,7 +12,8 @@ from decimal import Decimal
 import pytest
 from django.db import connection, transaction
 
-from checkout import ledger, rescue
+from checkout import ledger, rescue, routing
+from checkout.charging import take
 from checkout.commit import committed
 from checkout.dunning import NextRoundAt
 from checkout.failpoints import Crash
@@ -25,6 +26,8 @@ from checkout.models import (
     CaseKind,
     Charge,
     ChargeState,
+    HoldKind,
+    HoldScope,
     LedgerAccount,
     LedgerEntry,
 )
@@ -177,6 +180,39 @@ def test_a_dunning_date_a_requeue_and_a_write_off_at_once_leave_one_winner(world
     after = fresh(charge)
     assert (after.state, after.round) in {(ChargeState.DUE, 2), (ChargeState.WRITTEN_OFF, 1)}
     assert len(dispatches(charge)) == after.round
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lift_during_a_receive_brings_forward_what_that_receive_delays(world: World) -> None:
+    """R52: the receive still saw the hold; a lift that missed its dispatch would delay it for hours."""
+    charge = world.due_charge()
+    hold = routing.place_hold(
+        kind=HoldKind.HOLD,
+        scope=HoldScope.ALL,
+        subject="",
+        reason="a test stops collection",
+        by="operator",
+        until=None,
+        now=world.clock.now(),
+    )
+    held = threading.Event()
+
+    def receives() -> None:
+        receive = Receive(charge_id=charge.pk, round=1, dispatch=1, count=1)
+        with transaction.atomic():
+            take(receive=receive, clock=world.clock, gateways=world.gateways, ages=world.ages)
+            held.set()
+            wait_for(somebody_waits_for_a_lock, 10, "the lift to wait for this receive")
+
+    def lifts() -> None:
+        assert held.wait(60)
+        with transaction.atomic():
+            routing.lift_hold(hold_id=hold.pk, by="operator", now=world.clock.now())
+
+    results = together(receives, lifts)
+
+    assert not [result for result in results if isinstance(result, Exception)]
+    assert dispatches(charge)[-1].available_at == world.clock.real_now()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -6,8 +6,10 @@ from decimal import Decimal
 import pytest
 
 from checkout import routing
+from checkout.charging import attempt_charge
 from checkout.clock import Ages
 from checkout.gateways import ChargeRequest, InDoubt, NotSent, Outcome
+from checkout.messages import Receive
 from checkout.models import (
     Attempt,
     AttemptOutcome,
@@ -18,6 +20,7 @@ from checkout.models import (
     Hold,
     HoldKind,
     HoldScope,
+    RoutingRule,
 )
 from checkout.outcomes import Fate
 from tests.factories import LANE, World, attempts, creator, dispatches, fresh, routing_rule
@@ -148,6 +151,50 @@ def test_lifting_a_hold_lets_what_it_delayed_go_at_once(world: World) -> None:
     charge = world.due_charge()
     hold = place(world, until=world.clock.real_now() + timedelta(days=3))
     world.receive(charge)
+
+    routing.lift_hold(hold_id=hold.pk, by="operator", now=world.clock.now())
+
+    assert dispatches(charge)[-1].available_at == world.clock.real_now()
+
+
+def test_what_an_open_ended_hold_keeps_is_received_once_and_not_every_minute(
+    world: World,
+) -> None:
+    """R52: a lift is what lets it go, so nobody needs to look meanwhile."""
+    charge, line = world.due_charge(), Line(world)
+    hold = place(world)
+
+    line.run(seconds=5 * 3600, step=60)
+    received = line.receives
+    routing.lift_hold(hold_id=hold.pk, by="operator", now=world.clock.now())
+    line.run(seconds=60, step=60)
+
+    assert received == 1
+    assert fresh(charge).state == ChargeState.SUCCEEDED
+
+
+def test_a_lift_that_brought_nothing_forward_delays_collection_by_hours_and_no_longer(
+    world: World,
+) -> None:
+    """The row was changed by hand: the dispatch leaves by itself after `sweep_most`."""
+    charge, line = world.due_charge(), Line(world)
+    hold = place(world)
+    line.run(seconds=600, step=60)
+
+    Hold.objects.filter(pk=hold.pk).update(lifted_at=world.clock.real_now(), lifted_by="a hand")
+    line.run(seconds=6 * 3600, step=300)
+
+    assert fresh(charge).state == ChargeState.SUCCEEDED
+
+
+def test_lifting_the_hold_of_a_lane_finds_what_was_billed_for_another_lane(world: World) -> None:
+    """The country's rule changed between billing and the first receive."""
+    charge = world.due_charge()
+    RoutingRule.objects.update(lane="new")
+    hold = place(world, scope="lane", subject="new")
+    gateways = {"new": world.gateway}
+    receive = Receive(charge_id=charge.pk, round=1, dispatch=1, count=1)
+    attempt_charge(receive=receive, clock=world.clock, gateways=gateways, ages=world.ages)
 
     routing.lift_hold(hold_id=hold.pk, by="operator", now=world.clock.now())
 
