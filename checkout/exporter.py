@@ -15,12 +15,18 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    UnknownMetricFamily,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from checkout import metrics, outbox, readings, wiring
 from checkout.commit import is_lost
+from checkout.link import patience
 from checkout.models import CaseKind
 
 logger = logging.getLogger(__name__)
@@ -90,6 +96,14 @@ def read_retry_count(now: datetime) -> Iterator[Metric]:  # noqa: ARG001
     )
     count.add_metric(["fifo"], readings.retry_count())
     yield count
+
+
+def read_unreplicated(now: datetime) -> Iterator[Metric]:  # noqa: ARG001
+    yield CounterMetricFamily(
+        metrics.UNREPLICATED,
+        "Commits acknowledged without the standby they should have waited for, ever",
+        value=readings.unreplicated_commits(),
+    )
 
 
 def read_recent_retries(now: datetime) -> Iterator[Metric]:
@@ -184,6 +198,7 @@ def read_holds(now: datetime) -> Iterator[Metric]:
 
 CHECKOUT: Final[tuple[Reading, ...]] = (
     read_retry_count,
+    read_unreplicated,
     read_outbox,
     read_heartbeats,
     read_in_doubt,
@@ -272,6 +287,8 @@ def readyz(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
 def _database_answers() -> bool:
     """Asked on this thread's own connection, which is closed again at once."""
     try:
-        return _answers()
+        # Else a silent database would keep the one thread that asks, for ever.
+        with patience(READY_SECONDS):
+            return _answers()
     finally:
         connection.close()

@@ -6,6 +6,7 @@ from typing import Final
 RETRY_COUNT: Final = "checkout_service_retry_count"
 
 DATABASE_UP: Final = "checkout_database_up"
+UNREPLICATED: Final = "checkout_unreplicated_commits_total"
 RETRIES_RECENT: Final = "checkout_retries_recent"
 OUTBOX_DEPTH: Final = "checkout_outbox_depth"
 OUTBOX_OLDEST: Final = "checkout_outbox_oldest_age_seconds"

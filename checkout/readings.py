@@ -22,6 +22,7 @@ from checkout.models import (
     Hold,
     HoldScope,
     RetryCounter,
+    UnreplicatedCommits,
 )
 
 DEAD: Final = (CaseKind.DEAD_LETTER, CaseKind.UNREADABLE_MESSAGE)
@@ -54,6 +55,12 @@ def retry_count() -> int:
     """Attempts numbered above 1 in their round, ever: 16 rows summed, 0 before the first (R56)."""
     total: int | None = RetryCounter.objects.aggregate(total=Sum("count"))["total"]
     return total or 0
+
+
+def unreplicated_commits() -> int:
+    """Commits the server acknowledged without their standby, ever."""
+    count: int | None = UnreplicatedCommits.objects.aggregate(total=Sum("count"))["total"]
+    return count or 0
 
 
 _RETRIES: Final = """

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from django.conf import settings
@@ -12,8 +12,11 @@ from django.conf import settings
 from checkout.clock import Ages, Clock
 from checkout.gateways import Gateway
 from checkout.gateways.sandbox import SandboxGateway
+from checkout.link import Link
 from checkout.queue import Queue, client
 from checkout.topics import EventProducer, Topic, TopicReader, Topics
+
+DIRECT_SECONDS: Final = 30.0
 
 
 def clock() -> Clock:
@@ -82,10 +85,15 @@ def topic_reader() -> TopicReader:
 
 
 def direct_connection(*, name: str) -> psycopg.Connection[Any]:
-    """A connection of its own past any pooler, for session locks; raises psycopg.OperationalError."""
-    return psycopg.connect(
+    """A connection of its own past any pooler, for session locks; raises psycopg.OperationalError.
+
+    It breaks when a statement takes longer than DIRECT_SECONDS, and the locks go to whoever stands by.
+    """
+    link = Link.connect(
         settings.DATABASE_DIRECT_URL,
         autocommit=True,
         application_name=name,
         **settings.DATABASES["default"]["OPTIONS"],
     )
+    link.longest = DIRECT_SECONDS
+    return link

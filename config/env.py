@@ -99,7 +99,7 @@ def env_database(name: str, default: str | None = None) -> dict[str, object]:
     user, _, password = credentials.partition(":")
     hosts = [place.rpartition(":") for place in places.split(",")]
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "config.postgres",
         "NAME": unquote(parts.path.strip("/")),
         "USER": unquote(user),
         "PASSWORD": unquote(password),

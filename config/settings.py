@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "settlements",
 ]
 MIDDLEWARE = [
+    "checkout.http.bounded",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -103,9 +104,15 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # --- PostgreSQL: the one truth -------------------------------------------------------------------
+# What each of them bounds is tested in tests/system/test_silence.py. The server's own time-outs stand in a
+# migration, on the database: a pooler drops or leaks what a session sets (MEASURED, PostgreSQL).
 _DATABASE_OPTIONS: dict[str, Any] = {
+    # Seconds for one address: half of a request's deadline must be left for the work.
     "connect_timeout": 2,
+    # Milliseconds until sent bytes that nobody acknowledged end the connection: a machine that vanished
+    # while we ask it something.
     "tcp_user_timeout": 3000,
+    # The same while we wait for its answer: noticed after 5 + 2 × 2 seconds.
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 2,
@@ -117,6 +124,8 @@ _DATABASE_OPTIONS: dict[str, Any] = {
 
 def _database(name: str, default: str | None = None) -> dict[str, Any]:
     return env_database(name, default) | {
+        # Connections are kept between requests (2.5 times the throughput), asked at the start of each
+        # request whether they still live, and made anew every minute, which follows a moved name.
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": _DATABASE_OPTIONS,

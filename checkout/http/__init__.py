@@ -8,7 +8,7 @@ from checkout.http.bodies import (
     validated,
     validated_query,
 )
-from checkout.http.deadline import in_one_commit, reading
+from checkout.http.deadline import bounded, in_one_commit, reading
 from checkout.http.fields import Instant, Money, Text, Uuid, WholeNumber
 from checkout.http.keys import ApiKeyAuthentication, Caller, caller
 from checkout.http.once import idempotency_key, idempotent
@@ -42,6 +42,7 @@ __all__ = [
     "answer_500",
     "answered",
     "as_json",
+    "bounded",
     "caller",
     "field_errors",
     "idempotency_key",

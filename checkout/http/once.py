@@ -14,6 +14,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from checkout.clock import Moment
+from checkout.commit import confirm_replicated
 from checkout.failpoints import failpoint
 from checkout.http.bodies import looks_like_card
 from checkout.http.deadline import in_one_commit
@@ -120,4 +121,6 @@ def _stored(account_id: UUID, key: str, asked: str) -> _Reply:
         raise _in_use()
     if record.request_sha256 != asked:
         raise Problem("idempotency-key-reused", "Another body or address was sent with this key.")
+    # The first commit may have been seen before a standby had it: the repetition promises it too.
+    confirm_replicated()
     return _Reply(record.status or 200, record.body, replayed=True)

@@ -137,7 +137,7 @@ def _problem_of(error: Exception) -> Problem | None:
     if isinstance(error, exceptions.ValidationError):
         errors = tuple(islice(field_errors(error.detail), MOST_ERRORS))
         return Problem("validation-failed", "See errors.", errors)
-    if isinstance(error, DatabaseAway | OperationalError) or is_lost(error):
+    if _is_away(error):
         logger.warning("database away", extra={"error": type(error).__name__})
         return _database_away()
     for kind, slug, detail in _KINDS:
@@ -147,6 +147,11 @@ def _problem_of(error: Exception) -> Problem | None:
                 logger.error("the database refused a request", extra={"problem": slug})
             return Problem(slug, detail)
     return None
+
+
+def _is_away(error: BaseException) -> bool:
+    """Also what is not tried again: a lock or a statement that took too long."""
+    return isinstance(error, DatabaseAway | OperationalError) or is_lost(error)
 
 
 def _database_away() -> Problem:
@@ -191,7 +196,7 @@ def answer_500(request: HttpRequest) -> HttpResponse:
     if request.path.startswith(API_PREFIX):
         return Problem("internal-error", "It was logged; repeat with the same key.").response()
     error = sys.exc_info()[1]
-    if error is not None and (isinstance(error, DatabaseAway) or is_lost(error)):
+    if error is not None and _is_away(error):
         return _away_page()
     return server_error(request)
 

@@ -29,7 +29,7 @@ from checkout.models.creators import (
     SubscriptionState,
     SubscriptionTerms,
 )
-from checkout.models.figures import RETRY_SLOTS, Heartbeat, RetryCounter
+from checkout.models.figures import RETRY_SLOTS, Heartbeat, RetryCounter, UnreplicatedCommits
 from checkout.models.ledger import EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
 from checkout.models.outbox import Door, OutboxMessage
 
@@ -70,6 +70,7 @@ __all__ = [
     "Subscription",
     "SubscriptionState",
     "SubscriptionTerms",
+    "UnreplicatedCommits",
     "Verdict",
     "WebhookDelivery",
 ]

@@ -33,6 +33,26 @@ class RetryCounter(models.Model):
             )
 
 
+class UnreplicatedCommits(models.Model):
+    """Commits that PostgreSQL acknowledged without the standby it was to wait for: one row, ever.
+
+    Written by checkout/commit.py, which takes none of them for committed.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    count = models.BigIntegerField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "unreplicated commits"
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="unreplicated_commits_one_row"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.count)
+
+
 class Heartbeat(models.Model):
     """The last sign of life of a worker, a relay or a timetable job."""
 
