@@ -22,7 +22,9 @@ from checkout.models import (
     Charge,
     ChargeState,
     Creator,
+    Door,
     Instrument,
+    OutboxMessage,
     Plan,
     Subscription,
     SubscriptionState,
@@ -62,6 +64,10 @@ class DeadInstrument(Exception):
 
 class NotActive(Exception):
     """The subscription is cancelled or has ended."""
+
+
+class NoTerms(Exception):
+    """The subscription's terms of a period are not there: somebody deleted them (R7)."""
 
 
 class CheckoutState(TypedDict):
@@ -222,7 +228,8 @@ def add_instrument(*, creator_id: UUID, token: str, now: Moment) -> Instrument:
 def change_plan(*, subscription_id: UUID, plan_code: str, now: Moment) -> SubscriptionTerms:
     """Agree on another plan from the next period on; the present period keeps its terms (R7).
 
-    The anchor stays where the interval stays, so the 31st comes back. Raises UnknownPlan, NotActive.
+    The anchor stays where the interval stays, so the 31st comes back. Agreed again, it changes and
+    tells nothing. Raises UnknownPlan, NotActive, NoTerms.
     """
     subscription = _locked_subscription(subscription_id)
     if subscription.state not in {SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE}:
@@ -231,11 +238,11 @@ def change_plan(*, subscription_id: UUID, plan_code: str, now: Moment) -> Subscr
     if plan is None:
         raise UnknownPlan(f"there is no plan {plan_code!r}")
     starts_on = _next_period_to_begin(subscription, now=now)
-    before = subscription.terms.filter(starts_on__lt=starts_on).order_by("-starts_on").first()
-    same = before and (before.interval, before.interval_count) == (
-        plan.interval,
-        plan.interval_count,
-    )
+    agreed = subscription.terms.filter(starts_on=starts_on).first()
+    if agreed and (agreed.plan_id, agreed.price) == (plan.code, plan.price):
+        return agreed
+    before = _terms_on(subscription, starts_on - timedelta(days=1))
+    same = (before.interval, before.interval_count) == (plan.interval, plan.interval_count)
     terms, _ = SubscriptionTerms.objects.update_or_create(
         subscription=subscription,
         starts_on=starts_on,
@@ -244,14 +251,14 @@ def change_plan(*, subscription_id: UUID, plan_code: str, now: Moment) -> Subscr
             "price": plan.price,
             "interval": plan.interval,
             "interval_count": plan.interval_count,
-            "anchor": before.anchor if before and same else starts_on,
+            "anchor": before.anchor if same else starts_on,
             "created_at": now.business,
         },
     )
     _record(
         subscription,
         "subscription.plan_changed",
-        key=f"{starts_on}:{plan.code}:{now.real.isoformat()}",
+        key=f"{starts_on}:{plan.code}:{_times_told(subscription, 'subscription.plan_changed')}",
         now=now,
         plan=plan.code,
         price=str(plan.price),
@@ -260,11 +267,21 @@ def change_plan(*, subscription_id: UUID, plan_code: str, now: Moment) -> Subscr
     return terms
 
 
+def _terms_on(subscription: Subscription, day: date) -> SubscriptionTerms:
+    terms = subscription.terms.filter(starts_on__lte=day).order_by("-starts_on").first()
+    if terms is None:
+        raise NoTerms(
+            f"subscription {subscription.pk} has no terms for {day}; they are never deleted, so"
+            " bring the row back from a backup"
+        )
+    return terms
+
+
 def _next_period_to_begin(subscription: Subscription, *, now: Moment) -> date:
     """The first period that has not begun; later than the next to be billed when billing is behind."""
     start = subscription.next_period_start
     while begins_at(start, subscription.time_zone) <= now.business:
-        terms = subscription.terms.filter(starts_on__lte=start).latest("starts_on")
+        terms = _terms_on(subscription, start)
         start = period_end(
             anchor=terms.anchor,
             interval=terms.interval,
@@ -324,12 +341,16 @@ def review(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
 
 def _review_one(subscription_id: UUID, event: str, *, now: Moment) -> int:
     subscription = _locked_subscription(subscription_id)
-    unpaid = _exhausted(subscription.charges.all()).exists()
+    unpaid = _exhausted(subscription.charges.all()).order_by("period_start").first()
     behind = _behind(subscription.charges.all()).exists()
-    was, key = subscription.state, now.real.isoformat()
+    was, key = subscription.state, ""
     if event == "subscription.past_due" and was == SubscriptionState.ACTIVE and unpaid:
+        # Nothing was exhausted when it last resumed, so this charge in this round is a new reason.
+        key = f"{unpaid.period_start}:{unpaid.round}"
         _change(subscription, state=SubscriptionState.PAST_DUE, past_due_since=now.business)
     elif event == "subscription.resumed" and was == SubscriptionState.PAST_DUE and not behind:
+        # What was exhausted is settled now and stays so: the count has grown since it last resumed.
+        key = str(subscription.charges.filter(state__in=TERMINAL).count())
         _change(subscription, state=SubscriptionState.ACTIVE, past_due_since=None)
     elif event == "subscription.ended" and was == SubscriptionState.PAST_DUE and unpaid:
         _close(subscription, SubscriptionState.ENDED, now=now)
@@ -397,7 +418,11 @@ def _change(subscription: Subscription, **changes: object) -> None:
 def _record(
     subscription: Subscription, type: str, *, key: str = "", now: Moment, **extra: object
 ) -> None:
-    """Record an event; `key` tells apart events of one type that may happen more than once."""
+    """Record an event; `key` tells apart events of one type that may happen more than once.
+
+    It comes from the fact, never from a clock: a restored database tells the same fact again under
+    the same id (R51).
+    """
     outbox.record_event(
         creator_id=subscription.creator_id,
         type=type,
@@ -412,3 +437,9 @@ def _record(
         key=key,
         now=now,
     )
+
+
+def _times_told(subscription: Subscription, type: str) -> int:
+    """How many events of this type the subscription has; its creator is locked."""
+    told = OutboxMessage.objects.filter(subject=subscription.pk, door=Door.KAFKA, type=type)
+    return told.count()

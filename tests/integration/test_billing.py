@@ -29,7 +29,8 @@ from checkout.models import (
     SubscriptionState,
     SubscriptionTerms,
 )
-from checkout.rescue import open_next_rounds
+from checkout.rescue import open_next_rounds, requeue
+from checkout.subscriptions import NoTerms
 from tests.factories import World, creator, fresh, plan, subscription_of
 from tests.fakes import START
 from tests.situations import FUNDS, cancel, exhausted_on_a_date, write_off
@@ -337,6 +338,37 @@ def test_changing_back_before_the_period_leaves_one_row_of_terms_a_day(world: Wo
     assert SubscriptionTerms.objects.filter(subscription=charge.subscription_id).count() == 2
 
 
+def test_terms_that_somebody_deleted_are_missed_by_name(world: World) -> None:
+    """R7: the foreign key of the first charge keeps them; only a hand past the triggers removes them."""
+    charge = world.due_charge()
+    plan("dearer", "29.99")
+    backup = SubscriptionTerms.objects.get(subscription=charge.subscription_id)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        SubscriptionTerms.objects.filter(subscription=charge.subscription_id)._raw_delete("default")
+        cursor.execute("SET LOCAL session_replication_role = origin")
+
+    with pytest.raises(NoTerms, match=f"subscription {charge.subscription_id} has no terms for"):
+        change_plan(world, charge, "dearer")
+    go_to(world, "2026-04-10T00:00:00")
+    with pytest.raises(NoTerms, match="has no terms for 2026-02-28"):
+        change_plan(world, charge, "dearer")
+    backup.save(force_insert=True)
+    assert change_plan(world, charge, "dearer").starts_on == date(2026, 4, 30)
+
+
+def test_a_plan_agreed_again_changes_and_tells_nothing(world: World) -> None:
+    charge = world.due_charge()
+    plan("dearer", "29.99")
+
+    first = change_plan(world, charge, "dearer")
+    world.clock.forward(seconds=1)
+    again = change_plan(world, charge, "dearer")
+
+    assert (again, again.created_at) == (first, first.created_at)
+    assert told(charge) == ["started", "plan_changed"]
+
+
 def test_a_cancelled_subscription_is_not_billed(world: World) -> None:
     charge = world.due_charge()
     cancel(world, charge)
@@ -622,6 +654,51 @@ def test_a_written_off_charge_leaves_its_subscription_active(world: World) -> No
     review(world)
 
     assert subscription_of(charge).state == SubscriptionState.ACTIVE
+
+
+def test_a_subscription_s_events_have_the_same_ids_when_they_happen_again(world: World) -> None:
+    """R51: a database restored from before repeats them, at another time of any clock."""
+    charge = exhausted_on_a_date(world)
+    cheap = charge.terms.plan_id
+    plan("dearer", "29.99")
+
+    def story(late: float) -> list[tuple[str, UUID]]:
+        world.clock.forward(seconds=late)
+        for code in ("dearer", cheap, "dearer"):
+            change_plan(world, charge, code)
+        review(world)
+        with transaction.atomic():
+            requeue(charge_id=charge.pk, by="operator", reason="asked", now=world.clock.now())
+        world.receive(charge)
+        review(world)
+        rows = OutboxMessage.objects.filter(subject=charge.subscription_id).order_by("event_seq")
+        return list(rows.values_list("type", "event_id"))
+
+    restore_point = transaction.savepoint()
+    first = story(late=1)
+    transaction.savepoint_rollback(restore_point)
+    again = story(late=777)
+
+    assert first == again
+    assert len({event_id for _, event_id in first}) == len(first) == 6
+
+
+def test_each_time_it_falls_behind_is_an_event_of_its_own(world: World) -> None:
+    """R51: what came of one charge and what came of the next, whichever way the first was settled."""
+    charge = exhausted_on_a_date(world)
+    review(world)
+    write_off(world, charge)
+    review(world)
+    go_to(world, "2026-02-28T00:00:00")
+    bill(world)
+    following = Charge.objects.get(subscription=charge.subscription_id, state=ChargeState.DUE)
+    world.gateway.answers = [FUNDS]
+    world.receive(following)
+    review(world)
+    write_off(world, following)
+    review(world)
+
+    assert told(charge) == ["started", "past_due", "resumed", "past_due", "resumed"]
 
 
 def test_a_charge_id_is_that_of_its_subscription_and_period() -> None:
