@@ -236,3 +236,16 @@ def whole(*names: str) -> Callable[[Stage], Outcome]:
         return Outcome(facts={"killed": len(names)})
 
     return run
+
+
+WHOLE: Final = (
+    Scenario("worker killed", ("F6",), "kill -9 with all its children", 8, whole("worker")),
+    Scenario("relays killed", ("F5", "F15"), "kill -9, leader and standby", 12, whole(*BOTH_DOORS)),
+    Scenario(
+        "web and timetable killed",
+        ("F1", "F2"),
+        "kill -9",
+        8,
+        whole("web", "timetable", "processor"),
+    ),
+)

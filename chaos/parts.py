@@ -50,6 +50,8 @@ AGES: Final[Mapping[str, str]] = {
 NODES: Final = ("postgres-a", "postgres-b")
 DOORS: Final = ("sqs", "kafka")
 RELAYS: Final = {door: (f"relay-{door}-1", f"relay-{door}-2") for door in DOORS}
+OWN: Final = ("web", "worker", "timetable", *RELAYS["sqs"], *RELAYS["kafka"])
+ALL_PROCESSES: Final = (*NODES, "sqs", "kafka", "processor", *OWN)
 SMALL_DISK: Final = "384m"
 # What our own processes need before each start: what runs once. They must come up without their servers.
 ONCE: Final = frozenset({"migrate", "queues", "topics"})
@@ -160,7 +162,9 @@ def needs_of(service: Service) -> tuple[str, ...]:
 
 def database(server: Postgres, name: str) -> Service:
     def prepare() -> None:
-        mount_small_disk(server.data_dir.parent)
+        # Both, before either is copied into.
+        for node in NODES:
+            mount_small_disk(server.data_dir.parents[1] / node)
         server.prepare()
 
     return Service(

@@ -70,6 +70,15 @@ class Cluster(Protocol):
         """The process name of the node that takes writes: postgres-a or postgres-b."""
         ...
 
+    @property
+    def standby(self) -> str:
+        """The other one."""
+        ...
+
+    def address(self, name: str) -> tuple[str, int]:
+        """Host and port of one of the two."""
+        ...
+
     def promote(self) -> float:
         """Fence the primary (kill all of it), promote the standby, point the link to it.
 
@@ -161,6 +170,8 @@ class Scenario:
     what: str
     seconds: float
     run: Callable[["Stage"], Outcome]
+    # Whether it is played again when the others are; one that makes much work is not.
+    again: bool = True
 
 
 @dataclass(frozen=True)

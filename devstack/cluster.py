@@ -85,6 +85,10 @@ class Cluster:
         """host:port of both, comma separated, as libpq and DATABASE_URL take them."""
         return ",".join(node.address for node in self.nodes.values())
 
+    def address(self, name: str) -> tuple[str, int]:
+        """Host and port of one of the two."""
+        return ("127.0.0.1", self.nodes[name].port)
+
     def make_standby(self) -> None:
         """Copy the primary into the standby's folder, start it, and wait until it is synchronous.
 
@@ -116,7 +120,7 @@ class Cluster:
             connection.execute("SELECT pg_promote(true, %s)", [int(WAIT_SECONDS)])
             while connection.execute("SELECT pg_is_in_recovery()").fetchone() != (False,):
                 time.sleep(LOOK_SECONDS)
-        self.lead_to(("127.0.0.1", self.nodes[self.primary].port))
+        self.lead_to(self.address(self.primary))
         return time.monotonic() - began
 
     def set_synchronous(self, *, wanted: bool) -> None:
