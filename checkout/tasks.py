@@ -17,12 +17,15 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 
 from checkout import charging, queue, rescue, wiring
 from checkout.commit import DatabaseAway, committed
+from checkout.failpoints import failpoint
+from checkout.link import patience
 from checkout.messages import read_receive
 from checkout.outcomes import Fate
 
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 1.0
+PROBE_PATIENCE: Final = 5.0
 # Several workers share the row; the youngest poll counts.
 _BEAT: Final = """
     INSERT INTO checkout_heartbeat (name, beat_at, detail) VALUES ('worker', %s, %s)
@@ -76,6 +79,7 @@ def keep_unreadable(*, message_id: str, body: str, reason: str, **_: object) -> 
         )
     except DatabaseAway as away:
         raise _left_for_want_of_a_database(away) from away
+    failpoint("unreadable.case_committed")
 
 
 def _left_for_want_of_a_database(away: DatabaseAway) -> Reject:
@@ -123,7 +127,9 @@ class Pulse(bootsteps.StartStopStep):
         if not due and not queue.DATABASE_AWAY.is_up:
             return
         try:
-            self._beat(silent_seconds=now - queue.LAST_POLL.at)
+            # A database that is silent is away: the loop would go on polling for it.
+            with patience(PROBE_PATIENCE):
+                self._beat(silent_seconds=now - queue.LAST_POLL.at)
         except (DatabaseError, InterfaceError) as error:
             if not queue.DATABASE_AWAY.is_up:
                 logger.warning("database away, polling stops: %s", error)

@@ -104,7 +104,7 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # --- PostgreSQL: the one truth -------------------------------------------------------------------
-# What each of them bounds is tested in tests/system/test_silence.py. The server's own time-outs stand in a
+# What each of them bounds is tested in tests/integration/test_silence.py. The server's own time-outs stand in a
 # migration, on the database: a pooler drops or leaks what a session sets (MEASURED, PostgreSQL).
 _DATABASE_OPTIONS: dict[str, Any] = {
     # Seconds for one address: half of a request's deadline must be left for the work.
