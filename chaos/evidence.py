@@ -7,11 +7,10 @@ Nothing of the service's own models or queries is used: a mistake there must not
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import namedtuple_row
 
 from chaos.diary import Acknowledged, Promises
 from checkout.topics import Record
@@ -92,29 +91,50 @@ class AnswerRow(NamedTuple):
     body: str
 
 
-_ROWS: Mapping[type[tuple[Any, ...]], str] = {
-    CreatorRow: """SELECT id, external_id, event_seq FROM checkout_creator
+_ROWS: Final[Mapping[str, tuple[Any, str]]] = {
+    "creators": (
+        CreatorRow,
+        """SELECT id, external_id, event_seq FROM checkout_creator
         WHERE account_id = %(account)s""",
-    SubscriptionRow: """SELECT s.id, s.creator_id, s.next_period_start FROM checkout_subscription s
+    ),
+    "subscriptions": (
+        SubscriptionRow,
+        """SELECT s.id, s.creator_id, s.next_period_start FROM checkout_subscription s
         JOIN checkout_creator c ON c.id = s.creator_id WHERE c.account_id = %(account)s""",
-    ChargeRow: """SELECT c.id, c.subscription_id, c.state, c.awaits, c.round, c.amount,
+    ),
+    "charges": (
+        ChargeRow,
+        """SELECT c.id, c.subscription_id, c.state, c.awaits, c.round, c.amount,
           c.expected_amount, coalesce(p.owed, 0) AS receivable, c.period_start, c.period_end
         FROM checkout_charge c
         LEFT JOIN (SELECT charge_id, sum(amount) AS owed FROM checkout_ledgerposting
                    WHERE account = 'receivable' GROUP BY charge_id) p ON p.charge_id = c.id
         ORDER BY c.subscription_id, c.period_start""",
-    AttemptRow: """SELECT id, charge_id, round, number, outcome, captured_amount, queries
+    ),
+    "attempts": (
+        AttemptRow,
+        """SELECT id, charge_id, round, number, outcome, captured_amount, queries
         FROM checkout_attempt""",
-    EntryRow: """SELECT e.id, e.kind, e.charge_id, e.attempt_id, coalesce(sum(p.amount), 0) AS total,
+    ),
+    "entries": (
+        EntryRow,
+        """SELECT e.id, e.kind, e.charge_id, e.attempt_id, coalesce(sum(p.amount), 0) AS total,
           coalesce(sum(p.amount) FILTER (WHERE p.account = 'clearing'), 0) AS cleared
         FROM checkout_ledgerentry e LEFT JOIN checkout_ledgerposting p ON p.entry_id = e.id
         GROUP BY e.id""",
-    MessageRow: """SELECT event_id, key, event_seq, type, subject,
+    ),
+    "messages": (
+        MessageRow,
+        """SELECT event_id, key, event_seq, type, subject,
           encode(sha256(convert_to(payload, 'UTF8')), 'hex') AS sha256
         FROM checkout_outboxmessage WHERE door = 'kafka' ORDER BY key, event_seq""",
-    CaseRow: "SELECT kind, subject, reason, charge_id FROM checkout_case",
-    AnswerRow: """SELECT key, status, body FROM checkout_idempotencyrecord
+    ),
+    "cases": (CaseRow, "SELECT kind, subject, reason, charge_id FROM checkout_case"),
+    "answers": (
+        AnswerRow,
+        """SELECT key, status, body FROM checkout_idempotencyrecord
         WHERE account_id = %(account)s""",
+    ),
 }
 
 
@@ -153,21 +173,9 @@ class Evidence:
 
 
 def rows(database: psycopg.Connection[Any], *, account: UUID) -> dict[str, list[Any]]:
-    """Every table that the invariants need, from one snapshot; the names are Evidence's."""
-    names = dict(
-        zip(
-            _ROWS,
-            (
-                *("creators", "subscriptions", "charges", "attempts", "entries", "messages"),
-                *("cases", "answers"),
-            ),
-            strict=True,
-        )
-    )
+    """Every table that the invariants need; the names are Evidence's. In one transaction, please."""
     found: dict[str, list[Any]] = {}
-    with database.transaction(), database.cursor(row_factory=namedtuple_row) as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        for kind, query in _ROWS.items():
-            cursor.execute(query, {"account": account})
-            found[names[kind]] = [kind(*row) for row in cursor.fetchall()]
+    for name, (kind, query) in _ROWS.items():
+        answer = database.execute(query.encode(), {"account": account})
+        found[name] = [kind(*row) for row in answer.fetchall()]
     return found

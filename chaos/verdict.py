@@ -191,7 +191,8 @@ def gather(
     rewritten: frozenset[str] = frozenset(),
 ) -> Evidence:
     """Hear database, journal and topic, once each."""
-    with psycopg.connect(stage.admin_url, autocommit=True) as database:
+    with psycopg.connect(stage.admin_url) as database:
+        database.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         account = _account(database, stage.api_key)
         tables_read = rows(database, account=account)
     reader = TopicReader(stage.kafka_servers, stage.topic)
