@@ -1,14 +1,17 @@
 """The figures for Prometheus, read from PostgreSQL at scrape time; and the two health checks.
 
 Every web process answers with the same figures, so rules take max(), not sum(). When the database is
-away only `checkout_database_up 0` is there: a retry count of 0 would be a lie that increase() believes.
+away only `checkout_database_up 0` and the queue's own figures are there: a retry count of 0 would be a
+lie that increase() believes.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
+from threading import Lock
 from typing import Final, Protocol, TypeAlias
 
 from django.conf import settings
@@ -24,16 +27,19 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from checkout import metrics, outbox, readings, wiring
+from checkout import metrics, outbox, queue, readings, wiring
 from checkout.commit import is_lost
 from checkout.link import patience
 from checkout.models import CaseKind
+from checkout.queue import Waiting
 
 logger = logging.getLogger(__name__)
 
 READING_MILLISECONDS: Final = 2_000
 RECENT: Final = timedelta(minutes=10)
 READY_SECONDS: Final = 1.0
+QUEUE_SECONDS: Final = 15.0
+QUEUE_PATIENCE: Final = 1.0
 
 Figures: TypeAlias = Iterable[tuple[Mapping[str, str], float | Decimal]]
 Reading: TypeAlias = Callable[[datetime], Iterable[Metric]]
@@ -209,6 +215,70 @@ CHECKOUT: Final[tuple[Reading, ...]] = (
 )
 
 
+# --- The queue's own count, which only SQS knows ---------------------------------------------------
+
+
+class QueueDepth(Collector):
+    """How many messages SQS holds, of a queue that may be slow, or dead: no scrape waits for it long.
+
+    One thread asks, at most every QUEUE_SECONDS; a scrape takes its last answer. While SQS does not
+    answer, only `checkout_queue_up 0` is there: an old depth would hide that nobody counts.
+    """
+
+    def __init__(self, ask: Callable[[], Waiting]) -> None:
+        self._ask = ask
+        self._asker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="queue-depth")
+        self._mutex = Lock()
+        self._asked_at = -math.inf
+        self._question: Future[Waiting] | None = None
+
+    def describe(self) -> list[Metric]:
+        """Nothing, as Readings."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Whether SQS answers, and the three figures if it does."""
+        waiting = self._last_answer()
+        yield gauge(metrics.QUEUE_UP, "1 while SQS answers", [({}, waiting is not None)])
+        known = [waiting] if waiting else []
+        yield gauge(
+            metrics.QUEUE_VISIBLE,
+            "Messages a worker may receive now, about",
+            [({}, each.visible) for each in known],
+        )
+        yield gauge(
+            metrics.QUEUE_IN_FLIGHT,
+            "Messages received and neither acknowledged nor back, about",
+            [({}, each.in_flight) for each in known],
+        )
+        yield gauge(
+            metrics.DEAD_LETTER_QUEUE,
+            "Messages in the dead-letter queue, not yet drained into cases, about",
+            [({}, each.dead) for each in known],
+        )
+
+    def _last_answer(self) -> Waiting | None:
+        try:
+            return self._present_question().result(timeout=QUEUE_PATIENCE)
+        except (TimeoutError, *queue.REFUSALS) as error:
+            logger.warning("the queue does not say its depth: %s", type(error).__name__)
+            return None
+
+    def _present_question(self) -> "Future[Waiting]":
+        """The last question while it is young or still unanswered, else a new one."""
+        now = wiring.clock().monotonic()
+        with self._mutex:
+            old = now - self._asked_at >= QUEUE_SECONDS
+            if self._question is None or (old and self._question.done()):
+                self._asked_at = now
+                self._question = self._asker.submit(self._ask)
+            return self._question
+
+
+def _waiting() -> Waiting:
+    return wiring.queue().waiting()
+
+
 # --- What is answered --------------------------------------------------------------------------------
 
 
@@ -252,6 +322,7 @@ def metrics_of(*groups: Iterable[Reading]) -> View:
     """
     registry = CollectorRegistry()
     registry.register(DatabaseUp([Readings(readings=group) for group in groups]))
+    registry.register(QueueDepth(_waiting))
 
     def metrics_view(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -298,6 +298,10 @@ def keeping(message: Mapping[str, Any], *, reason: str, queue: str) -> str:
 
 
 # --- The queues -----------------------------------------------------------------------------------
+# What boto3 raises when SQS refuses a call, or does not answer it.
+REFUSALS: Final = (ClientError, BotoCoreError)
+
+
 class QueueMismatch(Exception):
     """A queue's attributes are not the declared ones; the text lists each difference."""
 

@@ -2,11 +2,13 @@
 
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from django.conf import settings
 from django.db import connection
 from django.test import Client
@@ -14,10 +16,14 @@ from django.test.utils import CaptureQueriesContext
 
 from checkout import metrics, routing
 from checkout.clock import Clock
+from checkout.exporter import QueueDepth
 from checkout.gateways import DeclineClass, Declined, InDoubt
 from checkout.models import ChargeState, Heartbeat, HoldKind, HoldScope, RetryCounter
+from checkout.queue import Waiting
+from devstack.sqs import Sqs
 from tests.factories import LANE, World, fresh
 from tests.fakes import FakeGateway
+from tests.queues import dispatch, new_queue
 
 SOFT = Declined(decline_class=DeclineClass.ISSUER_SOFT, code="do_not_honor")
 
@@ -192,7 +198,77 @@ def at_port(port: int) -> Iterator[None]:
 
 @pytest.mark.django_db(transaction=True)
 def test_metrics_without_a_database_say_so_and_claim_no_zero(database_away: None) -> None:
-    assert figures() == {"checkout_database_up": 0.0}
+    known = {name: value for name, value in figures().items() if "queue" not in name}
+
+    assert known == {"checkout_database_up": 0.0}
+
+
+# --- The queue's own count ---------------------------------------------------------------------------
+
+
+def depth_of(collector: QueueDepth) -> dict[str, float]:
+    return {
+        sample.name: sample.value for metric in collector.collect() for sample in metric.samples
+    }
+
+
+@pytest.mark.django_db
+def test_the_depth_of_queue_and_dead_letters_is_what_sqs_counts(sqs: Sqs | None) -> None:
+    queue = new_queue()
+    queue.send([dispatch("waiting", 1), dispatch("waiting", 2), dispatch("taken", 1)])
+    queue.client.receive_message(QueueUrl=queue.url, MaxNumberOfMessages=1)
+    queue.client.send_message(
+        QueueUrl=queue.dead_letter_url,
+        MessageBody="dead",
+        MessageGroupId="dead",
+        MessageDeduplicationId="dead",
+    )
+
+    assert depth_of(QueueDepth(queue.waiting)) == {
+        metrics.QUEUE_UP: 1,
+        metrics.QUEUE_VISIBLE: 2,
+        metrics.QUEUE_IN_FLIGHT: 1,
+        metrics.DEAD_LETTER_QUEUE: 1,
+    }
+
+
+def test_a_queue_that_is_away_is_said_to_be_and_claims_no_zero() -> None:
+    def away() -> Waiting:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    assert depth_of(QueueDepth(away)) == {metrics.QUEUE_UP: 0}
+
+
+def test_a_silent_queue_keeps_a_scrape_for_a_second_and_shows_again_when_it_answers() -> None:
+    """A black hole: the thread that asks may wait, a scrape may not."""
+    answers = threading.Event()
+
+    def slow() -> Waiting:
+        answers.wait(60)
+        return Waiting(visible=7, in_flight=0, dead=0)
+
+    collector, begun = QueueDepth(slow), time.monotonic()
+    silent = depth_of(collector)
+    waited = time.monotonic() - begun
+    answers.set()
+
+    assert silent == {metrics.QUEUE_UP: 0}
+    assert waited < 2.0
+    assert depth_of(collector)[metrics.QUEUE_VISIBLE] == 7
+
+
+def test_sqs_is_asked_once_for_many_scrapes() -> None:
+    asked = []
+
+    def count() -> Waiting:
+        asked.append(1)
+        return Waiting(visible=0, in_flight=0, dead=0)
+
+    collector = QueueDepth(count)
+    for _ in range(20):
+        depth_of(collector)
+
+    assert len(asked) == 1
 
 
 @pytest.mark.django_db(transaction=True)
