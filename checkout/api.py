@@ -23,6 +23,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from checkout import routing, subscriptions, wiring
+from checkout.failpoints import failpoint
 from checkout.gateways import BadSignature, DeclineClass, Gateway, WebhookHint
 from checkout.http import (
     Instant,
@@ -449,6 +450,7 @@ class Webhooks(APIView):
         added = in_one_commit(
             request, lambda: _keep(processor, event_id, hint, body=body, now=now.real)
         )
+        failpoint("webhook.stored")
         document = {"event_id": event_id, "duplicate": not added}
         return answered(as_json(document), status=202 if added else 200)
 

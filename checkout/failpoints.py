@@ -24,6 +24,17 @@ NAMES: Final = frozenset(
         "resolve.answered",
         "sweep.dispatched",
         "bill.batch_committed",
+        "commit.written",
+        "dunning.round_opened",
+        "queue.ten_sent",
+        "reconcile.marks_consumed",
+        "reconcile.slice_committed",
+        "redrive.sent",
+        "statement.copied",
+        "topic.records_stored",
+        "unreadable.case_committed",
+        "webhook.outcome_committed",
+        "webhook.stored",
     }
 )
 

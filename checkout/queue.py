@@ -27,6 +27,7 @@ from kombu.transport import SQS, memory, virtual
 from kombu.utils.json import dumps
 
 from checkout.clock import Clock
+from checkout.failpoints import failpoint
 from checkout.messages import (
     Acknowledged,
     Answer,
@@ -412,6 +413,7 @@ class Queue:
             except (ClientError, BotoCoreError) as error:
                 reason = f"{type(error).__name__}: {error}"[:500]
                 return [answers.get(each.id, Refused(each.id, reason)) for each in messages]
+            failpoint("queue.ten_sent")
             answers |= {answer.id: answer for answer in sent}
             held |= {each.key for each in batch if isinstance(answers[each.id], Refused)}
         earlier = "an earlier message of its creator failed"
@@ -466,6 +468,7 @@ class Queue:
                 MessageGroupId=attributes["MessageGroupId"],
                 MessageDeduplicationId=f"redrive:{message['MessageId']}",
             )
+            failpoint("redrive.sent")
             self.client.delete_message(
                 QueueUrl=self.dead_letter_url, ReceiptHandle=message["ReceiptHandle"]
             )

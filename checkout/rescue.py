@@ -200,6 +200,7 @@ def _apply_webhook(
 ) -> None:
     if delivery.reference:
         resolve_attempt(attempt_id=delivery.reference, clock=clock, gateways=gateways, ages=ages)
+    failpoint("webhook.outcome_committed")
     WebhookDelivery.objects.filter(pk=delivery.pk).update(applied_at=clock.now().real, note="")
 
 
@@ -281,14 +282,16 @@ def open_next_rounds(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
     now = clock.now()
     due = Charge.objects.filter(awaits=Awaits.DATE, next_round_at__lte=now.business)
     ids = list(due.order_by("next_round_at", "id").values_list("id", flat=True)[:limit])
-    return _each(
-        ids,
-        lambda charge_id: committed(
+
+    def open_one(charge_id: UUID) -> None:
+        committed(
             partial(_open_next_round, charge_id, now=now),
             deadline=ages.database_wait_before_call,
             clock=clock,
-        ),
-    )
+        )
+        failpoint("dunning.round_opened")
+
+    return _each(ids, open_one)
 
 
 def _open_next_round(charge_id: UUID, *, now: Moment) -> None:

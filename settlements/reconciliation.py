@@ -23,6 +23,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from checkout.clock import Ages, Clock, Moment
+from checkout.failpoints import failpoint
 from settlements.models import Discrepancy, Kind, ReconciliationRun, RunMode
 from settlements.topic import Topic, read_topic, topic_read_at
 
@@ -167,6 +168,7 @@ def _marked_pass(*, now: Moment, ages: Ages) -> ReconciliationRun:
         moments = _moments(as_of=judged_as_of(now=now, ages=ages), business=now.business, now=now)
         _execute(_TABLES)
         marks = _consume_marks()
+        failpoint("reconcile.marks_consumed")
         _execute(_MARKED, moments)
         run = _begin_run(RunMode.INCREMENTAL, KINDS, now=now, moments=moments)
         _compare_and_record(run, KINDS, moments, ages=ages)
@@ -190,6 +192,7 @@ def _full_pass(
             _execute(_ALL, {"low": low, "high": high})
             before = run.creators
             _compare_and_record(run, kinds, moments, ages=ages)
+        failpoint("reconcile.slice_committed")
         progress(run.creators - before)
     _end_run(run, marks=0, now=now)
     return run

@@ -20,6 +20,7 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from checkout import rescue
 from checkout.clock import Ages, Moment
+from checkout.failpoints import failpoint
 from checkout.models import Attempt, Verdict
 from checkout.money import CURRENCY
 from settlements.models import (
@@ -103,6 +104,7 @@ def import_statement(
         )
         with path.open(encoding="utf-8", newline="") as rows:
             _copy(statement, rows, progress)
+        failpoint("statement.copied")
         if statement.state == ImportState.QUARANTINED:
             _set_days(statement, ExpectationState.QUARANTINED, ages=ages)
             return Imported(statement, again=False)

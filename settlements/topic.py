@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Max
 
 from checkout.clock import Moment
+from checkout.failpoints import failpoint
 from settlements.models import TopicProgress
 
 RECORDS_AT_ONCE: Final = 5000
@@ -77,6 +78,7 @@ def read_topic(*, topic: Topic, now: Moment, anew: bool = False) -> int:
                 read[record.partition] = _Place(first, record.offset + 1)
             _store(batch, now=now, mark=not anew)
             count += len(batch)
+        failpoint("topic.records_stored")
     with transaction.atomic():
         for partition, place in read.items():
             if anew:

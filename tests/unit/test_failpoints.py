@@ -38,7 +38,7 @@ def test_every_registered_name_is_one_place_of_the_product() -> None:
 def test_every_registered_name_is_used_by_a_test_with_a_database_or_processes(name: str) -> None:
     tests = [
         path
-        for folder in ("integration", "system")
+        for folder in ("integration", "system", "kills")
         for path in (ROOT / "tests" / folder).glob("*.py")
         if f'"{name}' in path.read_text("utf-8") or f"{name}=kill" in path.read_text("utf-8")
     ]

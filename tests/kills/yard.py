@@ -1,0 +1,338 @@
+"""One world with its creators, and what the processes of the service do in it.
+
+Every act here is what a process of ours would run, with the product's own use cases inside. A forked
+child runs it over its pipe, the parent itself; so a child may die in any of them, and the parent carries on.
+"""
+
+import json
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import UUID
+
+import psycopg
+from django.db import connection
+
+from checkout import billing, charging, relay, rescue, subscriptions
+from checkout.commit import DatabaseAway, committed
+from checkout.models import (
+    TERMINAL,
+    Account,
+    ApiKey,
+    Charge,
+    ChargeState,
+    Creator,
+    Door,
+    Interval,
+)
+from checkout.outcomes import Fate
+from settlements import reconciliation
+from tests import factories
+from tests.fakes import START
+from tests.kills.outside import Ask, Outside, Reader, gateway, queue
+from tests.platforms import Platform
+from tests.simulation import oracle
+from tests.simulation.run import clean_tables
+from tests.simulation.schedule import Restless, Schedule
+from tests.simulation.turns import Hands
+from tests.simulation.world import LANE, Plan, World
+
+CREATORS = 4
+PRICE = "19.99"
+# What an approved charge, a decline and a doubt leave behind are different things to heal.
+TOKENS = (
+    *("approve",) * 4,
+    "soft_then_approve_1",
+    "funds_then_approve",
+    "decline_never",
+    "timeout_after_charge",
+    "500_after_charge",
+    "garbled",
+    "lost",
+    "429_once",
+    "pending_30s",
+)
+
+
+class Yard:
+    """Clean tables, one world, some creators, and the acts of the service's processes."""
+
+    def __init__(self, *, seed: int, creators: int = CREATORS, **plan: Any) -> None:
+        clean_tables()
+        self.world = World(Plan(seed=seed, webhooks="resolved", **plan), Hands(0))
+        self.rng = random.Random(f"kills:{seed}")
+        self.ask: Ask = Outside(self.world).answer
+        self.clock, self.ages = self.world.clock, self.world.ages
+        self.gateways = {LANE: gateway(self._ask, world=self.world)}
+        self.queue = queue(self._ask)
+        self.reader = Reader(self._ask)
+        self.orders: dict[str, dict[str, str]] = {}
+        self._ahead = 0.0
+        self._keys = 0
+        self._connection: psycopg.Connection[Any] | None = None
+        self.catch_up()
+        self.platform = self._platform()
+        self.creators = [self._creator(number) for number in range(creators)]
+
+    def _ask(self, door: str, *question: Any) -> Any:
+        return self.ask(door, *question)
+
+    def _platform(self) -> Platform:
+        now = self.clock.now()
+        account = Account.objects.create(
+            id=self.world.account_id, name=f"kills {self.world.plan.seed}", created_at=now.real
+        )
+        factories.routing_rule("KZ", LANE)
+        factories.plan("monthly", price=PRICE, interval=Interval.MONTH)
+        return Platform(account, ApiKey.issue(account=account, label="kills", now=now.real))
+
+    def _creator(self, number: int) -> Creator:
+        return committed(
+            lambda: subscriptions.register_creator(
+                account_id=self.world.account_id,
+                external_id=f"creator-{number}",
+                name="Aigerim",
+                email="aigerim@example.org",
+                country="KZ",
+                time_zone="Asia/Almaty" if number % 2 else "UTC",
+                now=self.clock.now(),
+            ),
+            deadline=5,
+            clock=self.clock,
+        )
+
+    # --- Time --------------------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """The API reads the machine's clock; ours is that one, and what was waited for on top."""
+        real = (datetime.now(UTC) - START).total_seconds() + self._ahead
+        left = real - self.clock.monotonic()
+        if left > 0:
+            self.world.forward(left)
+
+    def wait(self, seconds: float) -> None:
+        """So much time passes, without anybody waiting for it."""
+        self._ahead += seconds
+        self.catch_up()
+
+    def visibility_over(self) -> None:
+        self.wait(self.ages.visibility + 1)
+
+    # --- Clients -----------------------------------------------------------------------------------
+
+    def new_order(self, *, token: str = "") -> str:
+        """A checkout to ask for; its key, by which it is asked for again and again."""
+        self._keys += 1
+        key = f"key-{self._keys}"
+        who = self.creators[self._keys % len(self.creators)]
+        name = token or self.rng.choice(TOKENS)
+        self.orders[key] = {
+            "creator_id": str(who.pk),
+            "plan": "monthly",
+            "token": f"tok_{name}_{self._keys}",
+        }
+        self.world.asked.add(key)
+        return key
+
+    def post(self, key: str) -> Any:
+        """Ask over the API; the client notes what was accepted."""
+        answer = self.platform.post("/v1/checkouts", json.dumps(self.orders[key]), key=key)
+        if answer.status_code == 201:
+            self.ask("accepted", key)
+        return answer
+
+    def checkout(self, *, token: str = "") -> Charge:
+        """A subscription's first charge, due now, by the use case under the API."""
+        key = self.new_order(token=token)
+        order = self.orders[key]
+        charge = committed(
+            lambda: subscriptions.start_checkout(
+                account_id=self.world.account_id,
+                creator_id=UUID(order["creator_id"]),
+                plan_code=order["plan"],
+                token=order["token"],
+                idempotency_key=key,
+                now=self.clock.now(),
+            ),
+            deadline=5,
+            clock=self.clock,
+        )
+        self.world.accepted.add(key)
+        return charge
+
+    def dispatched(self, *, token: str = "") -> UUID:
+        """A charge whose dispatch is on the queue."""
+        charge = self.checkout(token=token)
+        self.relay(Door.SQS)
+        return charge.pk
+
+    # --- The worker --------------------------------------------------------------------------------
+
+    def receive(self) -> bool:
+        """Work on the next message as checkout/tasks.py does; False if there is none."""
+        message = self.ask("receive")
+        if message is None:
+            return False
+        try:
+            fate = charging.attempt_charge(
+                receive=message.receive(),
+                clock=self.clock,
+                gateways=self.gateways,
+                ages=self.ages,
+            )
+        except DatabaseAway:
+            fate = Fate.LEAVE
+        if fate is Fate.LEAVE:
+            self.ask("leave", message, self.ages.backoff_after(message.receives))
+        else:
+            self.ask("delete", message)
+        return True
+
+    def work_off(self) -> None:
+        """Send what waits, and work on everything that can be received now."""
+        self.relay(Door.SQS)
+        while self.receive():
+            pass
+
+    def redeliver(self) -> None:
+        self.visibility_over()
+        self.work_off()
+
+    # --- Relays --------------------------------------------------------------------------------------
+
+    def send(self, door: Door) -> Callable[..., Any]:
+        return self.queue.send if door == Door.SQS else lambda all_: self.ask("produce", all_)
+
+    def relay(self, door: Door, *, limit: int = 1000) -> int:
+        """Lead for one batch: a dead leader's lock must be free."""
+        with self.leading(door) as lock_connection:
+            batch = relay.relay_batch(
+                door=door,
+                send=self.send(door),
+                now=self.clock.real_now(),
+                lock_connection=lock_connection,
+                limit=limit,
+            )
+        if batch.settled.parked:
+            self.ask("complaint", f"{batch.settled.parked} messages were parked at {door}")
+        return batch.settled.marked
+
+    @contextmanager
+    def leading(self, door: Door) -> Iterator[psycopg.Connection[Any]]:
+        """The connection that holds the door's lock; waits until a former leader's is gone."""
+        lock_connection, key = self._relay_connection(), relay.lock_key(door)
+        lock_connection.execute("SELECT pg_advisory_lock(%s)", [key])
+        yield lock_connection
+        lock_connection.execute("SELECT pg_advisory_unlock(%s)", [key])
+
+    def _relay_connection(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            parameters = cast(dict[str, Any], connection.get_connection_params())
+            names = ("host", "port", "user", "password", "dbname")
+            given = {name: parameters[name] for name in names}
+            self._connection = psycopg.connect(**given, autocommit=True)
+        return self._connection
+
+    # --- The timetable -------------------------------------------------------------------------------
+
+    def resolve(self) -> int:
+        return rescue.resolve(clock=self.clock, gateways=self.gateways, ages=self.ages)
+
+    def resolve_later(self) -> None:
+        self.wait(1000)
+        self.resolve()
+
+    def apply_webhooks(self) -> int:
+        return rescue.apply_webhooks(clock=self.clock, gateways=self.gateways, ages=self.ages)
+
+    def sweep(self) -> int:
+        return rescue.sweep(clock=self.clock, ages=self.ages)
+
+    def drain(self) -> int:
+        return rescue.drain_dead_letters(
+            letters=self.queue.dead_letters(),
+            delete=self.queue.delete,
+            clock=self.clock,
+            ages=self.ages,
+        )
+
+    def drain_later(self) -> None:
+        self.visibility_over()
+        self.drain()
+        self.work_off()
+
+    def bill(self, *, batch: int = 1) -> int:
+        return billing.bill_due(clock=self.clock, ages=self.ages, batch=batch).charges
+
+    def open_next_rounds(self) -> int:
+        return rescue.open_next_rounds(clock=self.clock, ages=self.ages)
+
+    def reconcile(self) -> object:
+        return reconciliation.reconcile_incremental(clock=self.clock, ages=self.ages)
+
+    # --- The end -----------------------------------------------------------------------------------
+
+    def violations(self) -> list[str]:
+        """Clients ask again, the rescuers heal, and the oracle looks: I1 to I6, to the cent."""
+        world = self.world
+        for key in sorted(world.asked - world.accepted):
+            if self.post(key).status_code != 201:
+                world.broken.append(f"the client's retry of {key} was refused")
+        self.catch_up()
+        try:
+            Schedule(world, self._relay_connection).heal()
+        except Restless as restless:
+            world.broken.append(str(restless))
+        found = oracle.violations(world)
+        self.close()
+        return found
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def enter_child(self, ask: Ask) -> None:
+        """From here on this is a forked process: what is outside is asked for, sessions are its own."""
+        self.ask = ask
+        self._kept, self._connection = self._connection, None
+        # Chance may not repeat itself in each child, nor the waits of commit.py.
+        random.seed()
+
+    def at_rest(self, charge_id: UUID) -> bool:
+        """Nothing of this charge waits for an answer, or for the worker that died."""
+        state = Charge.objects.values_list("state", flat=True).get(pk=charge_id)
+        if state == ChargeState.FAILED_THEN_RETRY:
+            return True
+        held = any(m.receive().charge_id == charge_id for m in self.world.queue.messages)
+        return state in {*TERMINAL, ChargeState.EXHAUSTED} and not held
+
+
+@contextmanager
+def complaints(yard: Yard) -> Iterator[None]:
+    """What the product logs as an error is a violation: nothing may hide behind `logger.exception`."""
+    logger, handler = logging.getLogger("checkout"), Complaints(yard)
+    before = logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate, logger.level = before
+
+
+class Complaints(logging.Handler):
+    """Tells the parent, from whatever process."""
+
+    def __init__(self, yard: Yard) -> None:
+        super().__init__(logging.ERROR)
+        self.yard = yard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else ""
+        text = f"logged: {record.getMessage()}: {type(error).__name__}: {error}"
+        self.yard.ask("complaint", text)
