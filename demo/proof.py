@@ -140,12 +140,20 @@ def attempts() -> Line:
 
 
 def receives(memory: Memory) -> Line:
-    """By the worker's own log: SQS counts the receives of each message."""
-    total, most = memory.receives
-    if not total:
-        return Line("receives", "none", "the worker's log tells of no receive")
-    why = f"a message was received {most} times" if most > MOST_RECEIVES else ""
-    return Line("receives", f"{total}; most per message: {most}", why)
+    """SQS's own count of each delivery, which the worker logs before anything else.
+
+    No row counts receives, since most change none; but each send took one, and the attempts count
+    their sends: so a log that is not whole shows.
+    """
+    (total, most), sends = memory.receives, memory.sends
+    faults = [
+        f"a message was received {most} times" if most > MOST_RECEIVES else "",
+        f"the worker's log tells of {total} receives, but there were {sends} sends"
+        if total < max(sends, 1)
+        else "",
+    ]
+    found = f"{total} for {sends} sends; most per message: {most}"
+    return Line("receives", found, "; ".join(filter(None, faults)))
 
 
 def dead_letters() -> Line:

@@ -54,6 +54,8 @@ class Memory:
     statements_from: str = ""
     # How many receives the story took, and the most of one message.
     receives: tuple[int, int] = (0, 0)
+    # How often the processor was called meanwhile, by the attempts.
+    sends: int = 0
     finished: bool = False
 
     @classmethod

@@ -25,6 +25,7 @@ from typing import Final, TypeAlias
 import httpx
 import psycopg
 from django.core.management import call_command
+from django.db.models import Sum
 
 from checkout import wiring
 from checkout.models import Account, ApiKey, Attempt, Charge, ChargeState, Creator
@@ -85,6 +86,7 @@ def tell(stage: Stage, script: Script) -> None:
     if not any(memory.receives):
         # Now: the next start of the stack begins its logs anew.
         memory.receives = count_receives(stage.worker_log)
+        memory.sends = Attempt.objects.aggregate(sum=Sum("sends"))["sum"] or 0
         memory.write(stage.memory_file)
 
 

@@ -111,6 +111,14 @@ def test_receives_are_counted_from_the_workers_log(tmp_path):
     assert count_receives(tmp_path / "absent.log") == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("counted", "sends", "holds"),
+    [((5, 3), 5, True), ((5, 3), 6, False), ((5, 4), 5, False), ((0, 0), 0, False)],
+)
+def test_a_log_that_tells_of_fewer_receives_than_sends_proves_nothing(counted, sends, holds):
+    assert proof.receives(Memory(receives=counted, sends=sends)).holds is holds
+
+
 def test_a_fault_is_timed_from_its_commit_to_its_naming():
     fault = Fault("x", "creator-0001", "c", committed_at="2026-11-23T00:00:00+00:00")
     assert fault.seconds is None
