@@ -201,6 +201,22 @@ def test_a_message_rewritten_behind_the_service_is_named(scene, column):
     assert named() == ["changed"]
 
 
+def test_a_relay_killed_between_send_and_mark_is_no_discrepancy(scene):
+    """F15: the topic holds what the outbox does not call published yet; then it holds it twice."""
+    for message in events():
+        scene.topic.take(message)
+    scene.look_again()
+    scene.full()
+    before = named()
+
+    scene.publish()
+    scene.look_again()
+    scene.later()
+    scene.full()
+
+    assert (before, named()) == ([], [])
+
+
 def test_a_record_that_was_never_in_the_outbox_is_named(scene):
     """R45: an extra, also one whose headers are not ours."""
     message, *_ = scene.publish()
