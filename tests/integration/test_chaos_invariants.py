@@ -136,6 +136,7 @@ def gather() -> Gather:
             unrest=unrest(partial(_one_row, database), now=clock.now()),
             waiting=Waiting(),
             again=again,
+            rewritten=frozenset(),
             **rows(database, account=platform.account.pk),
         )
 
