@@ -1,32 +1,19 @@
-"""The SQS adapter: Celery's transport, the queues' attributes, sending, dead letters, redrive.
-
-The transport mends what kombu 5.7 does to a FIFO queue (MEASURED): it would ask for several messages of
-one creator at once, stop polling for ever after one failed poll, and lose what it cannot decode.
-"""
+"""The two queues themselves: their attributes, sending, dead letters, redrive, and how full they are."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
-import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import boto3
 from botocore.client import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from celery import Celery, Task
-from kombu import Connection, serialization
-from kombu.asynchronous.aws.sqs.message import AsyncMessage
-from kombu.transport import SQS, memory, virtual
-from kombu.utils.json import dumps
 
-from checkout.clock import Clock
 from checkout.failpoints import failpoint
 from checkout.messages import (
     Acknowledged,
@@ -40,6 +27,7 @@ from checkout.messages import (
     read_receive,
     readable,
 )
+from checkout.queue.envelope import TASK, encode
 
 if TYPE_CHECKING:  # the stubs are not in the image
     from mypy_boto3_sqs.client import SQSClient
@@ -48,257 +36,9 @@ if TYPE_CHECKING:  # the stubs are not in the image
 
     Attributes = Mapping[QueueAttributeNameType, str]
 
-logger = logging.getLogger(__name__)
-
-# The stubs know kombu's outside only; we extend its inside.
-_SQS: Any = SQS
-_MEMORY: Any = memory
-
-TASK: Final = "checkout.attempt_charge"
-KEEP_TASK: Final = "checkout.keep_unreadable"
 RECEIVES: Final = 3
 RETENTION_SECONDS: Final = 1_209_600  # 14 days, the longest there is
 LARGEST_BATCH: Final = 10
-LARGEST_BODY: Final = 262_144
-# Named one by one: kombu spells 'All' as 'ALL', which brings none, and a worker without counts dies.
-ATTRIBUTES: Final = (
-    "ApproximateReceiveCount",
-    "MessageGroupId",
-    "MessageDeduplicationId",
-    "SentTimestamp",
-)
-OUTAGE_SECONDS: Final = 1.0
-# Acknowledgements block the worker's loop, so they give up soon; the message then comes again.
-CLIENT_CONFIG: Final = {
-    "connect_timeout": 2,
-    "read_timeout": 25,
-    "retries": {"total_max_attempts": 2},
-}
-
-
-# --- What the worker's parent and its children tell each other ------------------------------------
-class DatabaseFlag:
-    """Raised by whoever finds the database away; shared by the processes forked after its creation.
-
-    One byte of shared memory: no lock that a killed child could take with it.
-    """
-
-    def __init__(self) -> None:
-        self._byte = mmap.mmap(-1, 1)
-
-    @property
-    def is_up(self) -> bool:
-        return self._byte[0] == 1
-
-    def hoist(self) -> None:
-        self._byte[0] = 1
-
-    def lower(self) -> None:
-        self._byte[0] = 0
-
-
-@dataclass
-class LastPoll:
-    """When the loop last turned (monotonic seconds) and what it found; written by the parent alone."""
-
-    at: float = -math.inf
-    found: str = "nothing yet"
-
-
-DATABASE_AWAY: Final = DatabaseFlag()
-LAST_POLL: Final = LastPoll()
-_clock: Final = Clock()
-
-
-# --- Celery's transport ---------------------------------------------------------------------------
-class QoS(_SQS.QoS):  # type: ignore[misc]
-    """A message that is left waits for the backoff of its receive, whatever it is and why it was left."""
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
-        # Put back "at the beginning", as kombu would, a lost child's message could burn its receives
-        # in seconds; so a requeue is a leave too.
-        virtual.QoS.reject(self, delivery_tag, requeue=False)
-        message = self._delivered.get(delivery_tag)
-        if message is not None:
-            self._back_off(delivery_tag, message.delivery_info)
-
-    def is_backoff_task(self, delivery_tag: str) -> bool:  # noqa: ARG002
-        """Nothing that is left is ever deleted: SQS moves it to the dead-letter queue."""
-        return True
-
-    def _back_off(self, receipt: str, info: Mapping[str, Any]) -> None:
-        if "sqs_message" not in info:
-            return
-        # By its URL: a foreign message need not say by which key it was routed.
-        queue = info["sqs_queue"].rpartition("/")[2]
-        policy = self.channel.predefined_queues[queue]["backoff_policy"]
-        count = int(info["sqs_message"].get("Attributes", {}).get("ApproximateReceiveCount", 1))
-        try:
-            self.channel.sqs(queue).change_message_visibility(
-                QueueUrl=info["sqs_queue"],
-                ReceiptHandle=receipt,
-                VisibilityTimeout=policy[min(count, max(policy))],
-            )
-        except (ClientError, BotoCoreError) as error:
-            # It stays invisible for the queue's whole visibility instead; the worker goes on.
-            logger.warning("backoff not applied: %s", error)
-
-
-class Channel(_SQS.Channel):  # type: ignore[misc]
-    """Receives one message a call, survives an outage, rests while the database is away.
-
-    SQS hands over no second message of a group that has one in flight; asked for one message a call it
-    thereby keeps each creator in order at any concurrency.
-    """
-
-    QoS = QoS
-    is_refused = False
-
-    @cached_property
-    def predefined_queues(self) -> dict[str, dict[str, Any]]:
-        """The queues of the settings with their URLs, which only the server knows."""
-        named = self.transport_options.get("predefined_queues", {})
-        return {name: {"url": self._find_url(name)} | options for name, options in named.items()}
-
-    def _find_url(self, name: str) -> str:
-        client = self.new_sqs_client(self.region, self.conninfo.userid, self.conninfo.password)
-        return str(client.get_queue_url(QueueName=name)["QueueUrl"])
-
-    def _get_message_estimate(self, max_if_unlimited: int = 1) -> int:
-        if DATABASE_AWAY.is_up:
-            return 0
-        return min(int(super()._get_message_estimate(max_if_unlimited)), 1)
-
-    def _schedule_queue(self, queue: str) -> None:
-        if DATABASE_AWAY.is_up:
-            self._note("database away")
-        elif not self.qos.can_consume():
-            self._note("all busy")
-        super()._schedule_queue(queue)
-
-    def _on_messages_ready(self, queue: str, qname: str, messages: Any) -> Any:
-        """kombu hands over [] after a refused, timed-out or 5xx poll, and would fail on it for ever."""
-        if messages or isinstance(messages, dict):
-            self._answered()
-        else:
-            self._refused()
-        return super()._on_messages_ready(queue, qname, messages or {})
-
-    def _loop1(self, queue: str, messages_fetched: Any = None) -> None:
-        if self.is_refused or DATABASE_AWAY.is_up:
-            self.hub.call_later(OUTAGE_SECONDS, self._schedule_queue, queue)
-        else:
-            super()._loop1(queue, messages_fetched)
-
-    def _message_to_python(self, message: dict[str, Any], queue_name: str, q_url: str) -> Any:
-        """An unreadable message becomes a task that keeps it; kombu would acknowledge and lose it."""
-        try:
-            check(message["Body"])
-        except Unreadable as fault:
-            message = message | {"Body": keeping(message, reason=str(fault), queue=queue_name)}
-        return super()._message_to_python(message, queue_name, q_url)
-
-    def _answered(self) -> None:
-        if self.is_refused:
-            logger.info("SQS answers again")
-        self.is_refused = False
-        self._note("polled")
-
-    def _refused(self) -> None:
-        if not self.is_refused:
-            logger.warning("SQS does not answer; polling once a second")
-        self.is_refused = True
-
-    def _note(self, found: str) -> None:
-        LAST_POLL.at, LAST_POLL.found = _clock.monotonic(), found
-
-
-class Transport(_SQS.Transport):  # type: ignore[misc]
-    """`broker_transport = "checkout.queue:Transport"`."""
-
-    Channel = Channel
-
-
-def broker_url(*, endpoint_url: str, access_key: str, secret: str) -> str:
-    """Celery's address of SQS; without an endpoint it is AWS, with credentials from the environment."""
-    place = endpoint_url.partition("://")[2].rstrip("/")
-    return (
-        f"sqs://{quote(access_key, safe='')}:{quote(secret, safe='')}@{place}"
-        if place
-        else "sqs://"
-    )
-
-
-def queue_options(*, backoff: Sequence[float]) -> dict[str, Any]:
-    """The options of a predefined queue: seconds a message left at receive 1, 2, 3 waits (whole ones)."""
-    return {"backoff_policy": {n: math.ceil(s) for n, s in enumerate(backoff, start=1)}}
-
-
-def receive_count(task: Task[..., Any]) -> int:
-    """SQS's own count of the deliveries of the message a task runs for: 1, 2, 3."""
-    info = (task.request.properties or {}).get("delivery_info") or {}
-    attributes = (info.get("sqs_message") or {}).get("Attributes") or {}
-    return int(attributes.get("ApproximateReceiveCount", 1))
-
-
-# --- Celery's messages ----------------------------------------------------------------------------
-class _Written(_MEMORY.Channel):  # type: ignore[misc]
-    """Keeps the message kombu would send, so that batches carry exactly kombu's own encoding."""
-
-    message: dict[str, Any]
-
-    def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:  # noqa: ARG002
-        self.message = message
-
-
-class _Writing(_MEMORY.Transport):  # type: ignore[misc]
-    Channel = _Written
-
-
-@cache
-def _encoder() -> tuple[Celery, _Written]:
-    """An app of its own: what encodes must not depend on whose app is current."""
-    app = Celery("checkout-encoder", set_as_current=False, fixups=[])
-    channel: Any = Connection(transport=_Writing).channel()
-    return app, channel
-
-
-def encode(*, task: str, task_id: str, kwargs: Mapping[str, object], queue: str) -> str:
-    """The whole SQS body of a task, as Celery's own `apply_async` would write it."""
-    app, channel = _encoder()
-    task_message = app.amqp.as_task_v2(
-        task_id, task, kwargs=dict(kwargs), ignore_result=True, origin="checkout"
-    )
-    content_type, encoding, body = serialization.dumps(task_message.body, serializer="json")
-    message = channel.prepare_message(
-        body,
-        content_type=content_type,
-        content_encoding=encoding,
-        headers=task_message.headers,
-        properties=task_message.properties,
-    )
-    channel.basic_publish(message, exchange="", routing_key=queue)
-    return str(AsyncMessage().encode(dumps(channel.message)))
-
-
-def check(body: str) -> None:
-    """Raise Unreadable unless a worker can run this body; a task of another name is not our affair."""
-    envelope = decode(body)
-    if envelope.task == TASK:
-        read_receive(envelope.kwargs, count=1)
-
-
-def keeping(message: Mapping[str, Any], *, reason: str, queue: str) -> str:
-    """The body of the task that keeps an unreadable message as a case before it is acknowledged."""
-    kwargs = {
-        "message_id": message["MessageId"],
-        "body": readable(message["Body"])[:LARGEST_BODY],
-        "reason": reason,
-    }
-    return encode(task=KEEP_TASK, task_id=message["MessageId"], kwargs=kwargs, queue=queue)
-
-
-# --- The queues -----------------------------------------------------------------------------------
 # What boto3 raises when SQS refuses a call, or does not answer it.
 REFUSALS: Final = (ClientError, BotoCoreError)
 
