@@ -12,7 +12,8 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from checkout import api, wiring
+from checkout import wiring
+from checkout.api import checkouts
 from checkout.models import (
     Account,
     ApiKey,
@@ -209,7 +210,7 @@ def test_a_read_waits_for_the_next_state(platform: Platform, creator: Creator) -
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(wait)
-        wait_for(lambda: api._waiting._value == 0, 5, "the request to wait")
+        wait_for(lambda: checkouts.waiters._value == 0, 5, "the request to wait")
         charge.move(ChargeState.ATTEMPTING)
 
         assert answer.result(5) == "processing"
@@ -231,13 +232,13 @@ def test_a_settled_checkout_and_one_waiter_too_many_are_answered_at_once(
     checkout = platform.start(of=creator).json()["id"]
     started = wiring.clock().monotonic()
 
-    while api._waiting.acquire(blocking=False):
+    while checkouts.waiters.acquire(blocking=False):
         pass
     try:
         crowded = platform.get(f"/v1/checkouts/{checkout}", wait=20)
     finally:
         for _ in range(max(1, settings.WEB_THREADS // 4)):
-            api._waiting.release()
+            checkouts.waiters.release()
     Charge.objects.get().move(ChargeState.VOIDED)
     settled = platform.get(f"/v1/checkouts/{checkout}", wait=20)
 
