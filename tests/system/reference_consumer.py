@@ -61,12 +61,12 @@ def consume(consumer: Consumer, database: sqlite3.Connection, *, habit: str, unt
         message = next_of(consumer)
         event = Event.of(message)
         if habit == "offset first":
-            consumer.commit(message, asynchronous=False)
+            consumer.commit(message=message, asynchronous=False)
         dies_at("before its effect", number)
         take_effect(database, event, remembers=habit != "forgets ids")
         dies_at("after its effect", number)
         if habit != "offset first":
-            consumer.commit(message, asynchronous=False)
+            consumer.commit(message=message, asynchronous=False)
         if event.id == until:
             return
 
