@@ -1,6 +1,6 @@
 # The two commands are `make run` and `make test`; each does its own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench down
+.PHONY: help run demo chaos test check bench down
 SHELL := /bin/sh
 
 # The first Python that is new enough, unless PYTHON says which.
@@ -11,6 +11,8 @@ STAMP := .installed-$(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
 BIN := .venv/bin
 BENCH ?=
 TESTS ?=
+MINUTES ?= 10
+SEED ?=
 
 # $(call step,what,command): one line before, one line after with its seconds.
 step = @printf '== %s\n' '$(1)'; began=$$(date +%s); ( $(2) ) || { code=$$?; \
@@ -33,6 +35,9 @@ run: .venv/$(STAMP)  ## start everything, show the demonstration, stay up until 
 
 demo: .venv/$(STAMP)  ## the demonstration from nothing; exit code 0 only if its proof holds
 	$(call step,demonstration,$(BIN)/python -m devstack demo)
+
+chaos: .venv/$(STAMP)  ## faults under load for MINUTES=10; exit code 0 only if nothing was lost or doubled
+	$(call step,chaos for $(MINUTES) minutes,$(BIN)/python -m chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)))
 
 test: .venv/$(STAMP)  ## all tests
 	$(call step,tests,$(BIN)/python -m pytest $(TESTS))

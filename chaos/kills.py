@@ -5,19 +5,27 @@ after children (gunicorn, Celery) the children die and are forked again; a relay
 started again by the supervisor. After enough deaths the process is started without.
 """
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
+from uuid import NAMESPACE_URL, uuid5
 
-import boto3
-from botocore.client import Config
+import httpx
 
 from chaos.hands import CLOCK, NotYet, count, move_clock, wait_until
 from chaos.parts import RELAYS
 from chaos.stage import Outcome, Scenario, Stage
+from checkout.queue import client
 
 KILLS: Final = 3
+DEATH_SECONDS: Final = 60.0
 WEEK: Final = 7 * 86400.0
+DUNNING: Final = 3.5 * 86400.0
+CONTROL_SECONDS: Final = 10.0
+LANE: Final = "cis"
 # The lines in which gunicorn and Celery tell of a child that died of SIGKILL.
 GUNICORN_TELLS: Final = b"was sent SIGKILL"
 CELERY_TELLS: Final = b"exited with 'signal 9 (SIGKILL)'"
@@ -38,10 +46,25 @@ class Place:
 
     failpoint: str
     processes: tuple[str, ...]
+    faults: tuple[str, ...]
     tells: bytes = b""
     provoke: Callable[[Stage], None] = lambda _: None
     again: Callable[[Stage], None] = lambda _: None
-    seconds: float = 60.0
+    takes: float = 15.0
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A failpoint that a command of manage.py comes to: `command`, and `words` found out at the time.
+
+    `around` keeps the stack as the command needs it.
+    """
+
+    failpoint: str
+    command: tuple[str, ...]
+    faults: tuple[str, ...]
+    words: Callable[[Stage], tuple[str, ...]] = lambda _: ()
+    around: Callable[[Stage], AbstractContextManager[None]] = lambda _: nullcontext()
 
 
 def kill_at(place: Place) -> Callable[[Stage], Outcome]:
@@ -70,6 +93,26 @@ def kill_at(place: Place) -> Callable[[Stage], Outcome]:
     return run
 
 
+def kill_errand(errand: Errand) -> Callable[[Stage], Outcome]:
+    """A scenario's `run`: the command is killed at its failpoint three times, as its exit codes say."""
+
+    def run(stage: Stage) -> Outcome:
+        with errand.around(stage):
+            words = (*errand.command, *errand.words(stage))
+            ends = [
+                stage.manage(*words, FAILPOINTS=f"{errand.failpoint}=kill") for _ in range(KILLS)
+            ]
+        killed = sum(end.returncode == -signal.SIGKILL for end in ends)
+        others = [f"{end.returncode}: {end.stderr[-300:]}" for end in ends if end.returncode >= 0]
+        return Outcome(
+            facts={"kills": killed},
+            kills={errand.failpoint: killed},
+            unfulfilled=f"ended otherwise: {'; '.join(others)}" if others else "",
+        )
+
+    return run
+
+
 def start_all(stage: Stage, place: Place, **variables: str) -> None:
     """All processes of a place anew: both relays of a door, or the healthy one would keep leading."""
     for name in place.processes:
@@ -93,7 +136,7 @@ class Deaths:
         wait_until(
             self.stage,
             lambda: self.count() >= wanted,
-            seconds=self.place.seconds,
+            seconds=DEATH_SECONDS,
             what=f"{self.place.failpoint}: death {wanted} of {KILLS}",
             look=0.1,
         )
@@ -111,6 +154,61 @@ class Deaths:
 def a_week_passes(stage: Stage) -> None:
     """Weekly subscriptions fall due once more."""
     move_clock(stage, seconds=WEEK)
+
+
+def days_pass(stage: Stage) -> None:
+    """The dunning dates of what was declined for funds come: three days after the round."""
+    ask = "SELECT count(*) FROM checkout_charge WHERE awaits = 'date'"
+    wait_until(stage, lambda: count(stage, ask) >= KILLS, seconds=60, what="charges await a date")
+    move_clock(stage, seconds=DUNNING)
+
+
+def webhooks_for_all(stage: Stage) -> None:
+    """The processor tells of each decision from now on, not only of those that took their time."""
+    told = httpx.post(
+        f"{stage.processor_url}/v1/control",
+        headers={"Authorization": f"Bearer {stage.processor_key}"},
+        json={"webhooks": "all"},
+        timeout=CONTROL_SECONDS,
+    )
+    told.raise_for_status()
+
+
+def a_poison_message(stage: Stage) -> None:
+    """A message that nobody can read, in a group of its own."""
+    sqs, number = queue_client(stage), uuid5(NAMESPACE_URL, f"chaos:{CLOCK.real_now()}")
+    sqs.send_message(
+        QueueUrl=sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"],
+        MessageBody=f"poison {number}",
+        MessageGroupId=str(number),
+        MessageDeduplicationId=str(number),
+    )
+
+
+@contextmanager
+def dead_letters_kept(stage: Stage) -> Iterator[None]:
+    """Dead letters lie there, and the timetable does not drain them meanwhile."""
+    stage.processes.end("timetable")
+    try:
+        messages_die(stage)
+        yield
+    finally:
+        stage.processes.launch("timetable")
+
+
+def statement_of_a_quiet_day(stage: Stage) -> tuple[str, ...]:
+    """The processor's statement of the business day before the account's first; the words to import it."""
+    day = (CLOCK.real_now() - timedelta(days=2)).date()
+    answer = httpx.get(
+        f"{stage.processor_url}/v1/statements/{LANE}.csv",
+        headers={"Authorization": f"Bearer {stage.processor_key}"},
+        params={"from": str(day), "to": str(day)},
+        timeout=CONTROL_SECONDS,
+    )
+    answer.raise_for_status()
+    path = stage.home / f"statement-{day}.csv"
+    path.write_text(answer.text, "utf-8")
+    return (str(path), "--processor", "sandbox", "--account", LANE, "--by", "chaos")
 
 
 def messages_die(stage: Stage) -> None:
@@ -164,13 +262,11 @@ def sent(stage: Stage) -> int:
 
 def queue_client(stage: Stage) -> Any:
     """SQS beside the link, with hands of our own."""
-    return boto3.client(
-        "sqs",
+    return client(
         endpoint_url=stage.sqs_url,
-        region_name=stage.environment["AWS_REGION"],
-        aws_access_key_id=stage.environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=stage.environment["AWS_SECRET_ACCESS_KEY"],
-        config=Config(connect_timeout=2, read_timeout=10),
+        region=stage.environment["AWS_REGION"],
+        access_key=stage.environment["AWS_ACCESS_KEY_ID"],
+        secret=stage.environment["AWS_SECRET_ACCESS_KEY"],
     )
 
 
@@ -178,49 +274,65 @@ def queue_client(stage: Stage) -> Any:
 
 BOTH_DOORS: Final = (*RELAYS["sqs"], *RELAYS["kafka"])
 PLACES: Final = (
-    Place("bill.batch_committed", ("timetable",), again=a_week_passes),
-    Place("api.before_commit", ("web",), tells=GUNICORN_TELLS),
-    Place("api.after_commit", ("web",), tells=GUNICORN_TELLS),
-    Place("charging.intent_committed", ("worker",), tells=CELERY_TELLS),
-    Place("charging.before_send", ("worker",), tells=CELERY_TELLS),
-    Place("charging.answered", ("worker",), tells=CELERY_TELLS),
-    Place("charging.outcome_committed", ("worker",), tells=CELERY_TELLS),
-    Place("relay.before_send", BOTH_DOORS),
-    Place("relay.sent_unmarked", BOTH_DOORS),
-    Place("relay.marked", BOTH_DOORS),
-    Place("resolve.answered", ("timetable",)),
-    Place("drain.case_committed", ("timetable",), provoke=messages_die),
-    Place("sweep.dispatched", ("timetable",), provoke=queue_loses_everything),
+    Place("bill.batch_committed", ("timetable",), ("F21",), again=a_week_passes),
+    Place("dunning.round_opened", ("timetable",), ("F33",), provoke=days_pass),
+    Place("api.before_commit", ("web",), ("F1",), tells=GUNICORN_TELLS),
+    Place("commit.written", ("web",), ("F3",), tells=GUNICORN_TELLS),
+    Place("api.after_commit", ("web",), ("F2",), tells=GUNICORN_TELLS),
+    Place("webhook.stored", ("web",), ("F24",), tells=GUNICORN_TELLS, provoke=webhooks_for_all),
+    Place("charging.intent_committed", ("worker",), ("F7",), tells=CELERY_TELLS),
+    Place("charging.before_send", ("worker",), ("F7",), tells=CELERY_TELLS),
+    Place("charging.answered", ("worker",), ("F10",), tells=CELERY_TELLS),
+    Place("charging.outcome_committed", ("worker",), ("F11",), tells=CELERY_TELLS),
+    Place(
+        "unreadable.case_committed",
+        ("worker",),
+        ("F22",),
+        tells=CELERY_TELLS,
+        again=a_poison_message,
+    ),
+    Place("relay.before_send", BOTH_DOORS, ("F4",)),
+    Place("queue.ten_sent", RELAYS["sqs"], ("F5",)),
+    Place("relay.sent_unmarked", BOTH_DOORS, ("F5", "F15")),
+    Place("relay.marked", BOTH_DOORS, ("F5", "F15")),
+    Place("resolve.answered", ("timetable",), ("F13",)),
+    Place("webhook.outcome_committed", ("timetable",), ("F24",), provoke=webhooks_for_all),
+    Place("reconcile.marks_consumed", ("timetable",), ("F27",)),
+    Place("drain.case_committed", ("timetable",), ("F6",), provoke=messages_die),
+    Place("sweep.dispatched", ("timetable",), ("F30",), provoke=queue_loses_everything, takes=35),
 )
-# FAULTS: what each place is there for.
-FAULTS: Final = {
-    "api.before_commit": ("F1",),
-    "api.after_commit": ("F2",),
-    "charging.intent_committed": ("F7",),
-    "charging.before_send": ("F7",),
-    "charging.answered": ("F10",),
-    "charging.outcome_committed": ("F11",),
-    "relay.before_send": ("F4",),
-    "relay.sent_unmarked": ("F5", "F15"),
-    "relay.marked": ("F5", "F15"),
-    "resolve.answered": ("F13",),
-    "drain.case_committed": ("F6",),
-    "sweep.dispatched": ("F30",),
-    "bill.batch_committed": ("F21",),
-}
+COMMANDS: Final = (
+    Errand("reconcile.slice_committed", ("reconcile",), ("F27",)),
+    Errand("topic.records_stored", ("reconcile", "events"), ("F17",)),
+    Errand("redrive.sent", ("redrive",), ("F25",), around=dead_letters_kept),
+    Errand("statement.copied", ("import_statement",), ("F17",), words=statement_of_a_quiet_day),
+)
 
 
 def at_every_failpoint() -> list[Scenario]:
     """One scenario for each name of checkout/failpoints.py."""
+    killed = f"kill -9 there, {KILLS} times or more"
     return [
-        Scenario(
-            name=place.failpoint,
-            faults=FAULTS[place.failpoint],
-            what=f"kill -9 there, {KILLS} times or more: {', '.join(place.processes)}",
-            seconds=30 if place.provoke is queue_loses_everything else 15,
-            run=kill_at(place),
-        )
-        for place in PLACES
+        *(
+            Scenario(
+                place.failpoint,
+                place.faults,
+                f"{killed}: {', '.join(place.processes)}",
+                place.takes,
+                kill_at(place),
+            )
+            for place in PLACES
+        ),
+        *(
+            Scenario(
+                errand.failpoint,
+                errand.faults,
+                f"{killed}: manage.py {errand.command[0]}",
+                20,
+                kill_errand(errand),
+            )
+            for errand in COMMANDS
+        ),
     ]
 
 

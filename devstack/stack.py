@@ -233,7 +233,11 @@ def environment(stack: Stack) -> dict[str, str]:
     win = {name for part, names in GIVEN_BY.items() if given(part) for name in names} | set(
         DEMO_AGES
     )
-    return ours | {name: os.environ[name] for name in win if name in os.environ} | stack.variables
+    return (
+        ours
+        | {name: os.environ[name] for name in win if name in os.environ}
+        | dict(stack.variables)
+    )
 
 
 def web_address(stack: Stack) -> str:
