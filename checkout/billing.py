@@ -37,6 +37,10 @@ class OffCalendar(Exception):
     """Count or USD of a bill run differ from the calendar's own: it waits for an approval."""
 
 
+class NotApprovable(Exception):
+    """The case is not a bill run that this person may approve."""
+
+
 @dataclass(frozen=True)
 class Billed:
     """What a bill run wrote: number of charges and their sum in USD."""
@@ -194,6 +198,22 @@ def hold_bill_run(*, reason: str, now: Moment) -> Case:
         proposed_by="bill_due",
         now=now,
     )
+
+
+def approve_bill_run(*, case_id: int, by: str, reason: str, now: Moment) -> Case:
+    """Let this day's bill run go on as planned: prices of the terms, dates of our own calendar.
+
+    Runs in the caller's transaction. Raises NotApprovable for another case, one that was decided, and
+    for its proposer (R43).
+    """
+    mine = Case.objects.filter(pk=case_id, kind=CaseKind.BILL_RUN, closed_at__isnull=True)
+    approved = mine.exclude(proposed_by=by).update(
+        approved_by=by, approved_at=now.real, closed_at=now.real, closed_because=reason
+    )
+    if approved != 1:
+        raise NotApprovable("it is no bill run that waits for another person's approval")
+    logger.info("bill run approved", extra={"case": case_id, "by": by, "reason": reason})
+    return Case.objects.get(pk=case_id)
 
 
 def _due_subscriptions(*, now: Moment, batch: int) -> list[tuple[UUID, UUID]]:

@@ -181,8 +181,6 @@ def _ages() -> Ages:
 
 
 AGES = _ages()
-# A bill run larger than this many charges or USD than the calendar's own count waits for a person.
-BILL_RUN_TOLERANCE = env_int("BILL_RUN_TOLERANCE", 0)
 FAILPOINTS = env_str("FAILPOINTS", "")
 if FAILPOINTS and PRODUCTION:
     raise SystemExit("FAILPOINTS kills processes on purpose; it is refused in production")

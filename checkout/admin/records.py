@@ -4,17 +4,21 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from checkout import billing, rescue
 from checkout.desk import (
+    Question,
     ReadOnlyAdmin,
     ReadOnlyInline,
     as_uuid,
     badge,
     by_id,
+    decide,
     fixed_filter,
+    in_commit,
     instant,
     money,
     short,
@@ -106,6 +110,50 @@ class CaseAdmin(ReadOnlyAdmin):
     ordering = ("-opened_at", "-id")
     search_fields = ("subject",)
     search_help_text = "The id of a charge or a creator"
+    actions = ("close", "approve_bill_run")
+
+    @admin.action(description="Close what was looked into…", permissions=["decide"])
+    def close(self, request: HttpRequest, chosen: QuerySet[Case]) -> HttpResponse | None:
+        return decide(
+            self,
+            request,
+            chosen,
+            Question(
+                action="close",
+                title="Close cases",
+                consequence="Each case leaves the list of what waits for a person; nothing else "
+                "changes. Money to give back is not closed so.",
+                verb="Close",
+            ),
+            act=lambda case, answers, by: in_commit(
+                lambda now: rescue.close_case(
+                    case_id=case.pk, by=by, reason=answers["reason"], now=now
+                )
+            ),
+            refusals=(rescue.NotClosable,),
+            amount=lambda case: case.amount,
+        )
+
+    @admin.action(description="Approve a bill run as planned…", permissions=["decide"])
+    def approve_bill_run(self, request: HttpRequest, chosen: QuerySet[Case]) -> HttpResponse | None:
+        return decide(
+            self,
+            request,
+            chosen,
+            Question(
+                action="approve_bill_run",
+                title="Approve bill run",
+                consequence="What is due on that day is billed as planned, though the calendar's own "
+                "count differs; reconciliation names each charge that is not what it expects.",
+                verb="Approve",
+            ),
+            act=lambda case, answers, by: in_commit(
+                lambda now: billing.approve_bill_run(
+                    case_id=case.pk, by=by, reason=answers["reason"], now=now
+                )
+            ),
+            refusals=(billing.NotApprovable,),
+        )
 
     def named(self, term: str) -> Q:
         if as_uuid(term) is None:

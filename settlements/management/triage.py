@@ -202,6 +202,8 @@ def risks(triage: Triage, *, ages: Ages) -> list[str]:
         (books.dead, "dead letters that wait for a person: {}, {} USD"),
     )
     said = [text.format(pile.count, f"{pile.usd:,.2f}") for pile, text in found if pile.count]
+    if CaseKind.BILL_RUN in books.cases:
+        said.append("a bill run waits for an approval: nothing is billed until then")
     if waited > ages.sweep_after:
         said.append(f"a due charge waits {spell(waited)} for its first attempt")
     return said
@@ -243,6 +245,9 @@ def _next_in(books: Books, *, local: bool) -> Step:
         age = books.beats.get(name)
         why = f"{name} gave no sign of life " + (f"for {spell(age)}" if age else "ever")
         return Step(_look_at(name, local=local), why)
+    if CaseKind.BILL_RUN in books.cases:
+        page = "open /admin/checkout/case/?kind=bill_run&open=yes"
+        return Step(page, "nothing is billed before somebody approves the bill run")
     if books.discrepancies:
         return Step("python manage.py reconcile", "discrepancies stand; the desk lists them")
     if books.dead.count:

@@ -14,10 +14,11 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from checkout import rescue
+from checkout import billing, rescue
 from checkout.gateways import Approved, DeclineClass, Declined
 from checkout.models import (
     ApiKey,
+    CaseKind,
     Charge,
     ChargeState,
     Heartbeat,
@@ -28,12 +29,14 @@ from checkout.models import (
     SubscriptionState,
     WebhookDelivery,
 )
-from checkout.readings import holds
+from checkout.moves import open_case
+from checkout.readings import holds, open_cases
 from settlements import reconciliation
 from settlements.settling import store_default_schedules
 from tests.factories import LANE, World, account, creator, fresh, subscription_of
 from tests.factories_settlements import statement_text, take_in
 from tests.fakes import FakeClock
+from tests.situations import succeeded
 
 pytestmark = pytest.mark.django_db
 
@@ -255,6 +258,60 @@ def test_cancelling_a_subscription_voids_what_is_owed(world: World, admin_client
 
     assert subscription_of(charge).state == SubscriptionState.CANCELLED
     assert fresh(charge).state == ChargeState.VOIDED
+
+
+def test_a_bill_run_that_waits_is_approved_on_its_case(world: World, admin_client: Client) -> None:
+    """DESIGN 4: off the calendar's own count it waits for a person; here is where that person is."""
+    case = billing.hold_bill_run(reason="1 charge is off", now=world.clock.now())
+
+    page = decide(
+        admin_client,
+        "case",
+        "approve_bill_run",
+        [str(case.pk)],
+        decided="yes",
+        reason="seen with support",
+    )
+
+    case.refresh_from_db()
+    assert "done for 1 of 1" in page
+    assert (case.approved_by, case.closed_because) == ("admin", "seen with support")
+
+
+def test_a_dead_letter_that_was_looked_into_is_closed(world: World, admin_client: Client) -> None:
+    case = rescue.keep_unreadable(
+        subject="m-1", body="{", reason="not a message of ours", now=world.clock.now()
+    )
+
+    decide(admin_client, "case", "close", [str(case.pk)], decided="yes", reason="sent by a test")
+
+    case.refresh_from_db()
+    assert (case.closed_because, LogEntry.objects.count()) == ("admin: sent by a test", 1)
+    assert not open_cases()
+    again = decide(admin_client, "case", "close", [str(case.pk)], decided="yes", reason="again it")
+    assert "done for 0 of 1" in again
+
+
+def test_money_to_give_back_is_not_closed_by_a_look(world: World, admin_client: Client) -> None:
+    """R43: a refund is proposed; who approves it is another person."""
+    charge = succeeded(world)
+    case = open_case(
+        CaseKind.UNAPPLIED_RECEIPT,
+        charge,
+        subject="a second capture",
+        amount=charge.amount,
+        reason="captured twice",
+        proposal="refund 19.99 USD",
+        now=world.clock.now(),
+    )
+
+    page = decide(
+        admin_client, "case", "close", [str(case.pk)], decided="yes", reason="looked into"
+    )
+
+    case.refresh_from_db()
+    assert "it proposes what a second person has to approve" in page
+    assert case.closed_at is None
 
 
 def test_a_hold_on_a_creator_is_placed_and_lifted_with_names(

@@ -529,13 +529,30 @@ def first_due(world: World) -> billing.Period:
     return billing._periods([subscription.pk], now=world.clock.now())[0]
 
 
+def approve(world: World, case: Case, *, by: str) -> Case:
+    return billing.approve_bill_run(
+        case_id=case.pk, by=by, reason="seen with support", now=world.clock.now()
+    )
+
+
+def test_a_run_is_approved_once_and_not_by_its_proposer(world: World) -> None:
+    """R43."""
+    case = hold_bill_run(reason="off", now=world.clock.now())
+    with pytest.raises(billing.NotApprovable):
+        approve(world, case, by=case.proposed_by)
+
+    approved = approve(world, case, by="second person")
+
+    assert (approved.approved_by, approved.closed_because) == ("second person", "seen with support")
+    with pytest.raises(billing.NotApprovable):
+        approve(world, case, by="third person")
+
+
 def test_an_approved_run_bills_as_planned_that_day_and_shows_the_difference(
     world: World, off_calendar: Charge
 ) -> None:
     case = hold_bill_run(reason="1 charge is off", now=world.clock.now())
-    Case.objects.filter(pk=case.pk).update(
-        approved_by="second person", approved_at=world.clock.real_now()
-    )
+    approve(world, case, by="second person")
 
     billed = bill(world)
 
@@ -552,9 +569,7 @@ def test_an_approval_counts_for_its_own_day(
         go_to(world, "2026-02-27T00:00:00")
     case = hold_bill_run(reason="1 charge is off", now=world.clock.now())
     if approval == "of the day before":
-        Case.objects.filter(pk=case.pk).update(
-            approved_by="second person", approved_at=world.clock.real_now()
-        )
+        approve(world, case, by="second person")
     go_to(world, "2026-02-28T00:00:00")
 
     with pytest.raises(OffCalendar):

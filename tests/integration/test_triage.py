@@ -173,6 +173,7 @@ def test_a_calm_service_has_no_money_at_risk_and_nothing_to_do() -> None:
         ),
         ({"discrepancies": {"captured": Pile(1, Decimal("0.03"))}}, "0.03 USD", "reconcile"),
         ({"cases": {"unapplied_receipt": Pile(1, Decimal("9.99"))}}, "no charge could take", ""),
+        ({"cases": {"bill_run": Pile(1)}}, "a bill run waits", "kind=bill_run"),
         ({"beats": {}}, "", "worker"),
         ({"oldest_owed": Charge(created_at=START - timedelta(hours=3))}, "waits 3 h", "worker"),
     ],
