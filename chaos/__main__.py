@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         default=10.0,
         help="how long faults are put in (default 10); start, rest and verdict come on top",
     )
-    made.add_argument("--rate", type=float, default=3.0, help="visitors a second (default 3)")
+    made.add_argument("--rate", type=float, default=2.0, help="visitors a second (default 2)")
     made.add_argument("--seed", type=int, default=random.randrange(1, 10**6), help="of the load")
     made.add_argument("--away", type=float, help="seconds SQS is away (60; in a short run 10)")
     made.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these scenarios alone")

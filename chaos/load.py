@@ -69,7 +69,9 @@ class Habits:
     seed: int
     most: int = 200_000
     at_once: int = 1500
-    connections: int = 200
+    # Requests under way at a time: six for each thread of the web. The others wait here, where waiting
+    # makes no request late: a server whose every answer comes after its client left does nothing but repeat.
+    connections: int = 48
     patience: float = 180.0
     timeout: float = 10.0
     first_pause: float = 0.25
@@ -96,6 +98,7 @@ class Client:
     """One frontend: sends, repeats, and tells diary and tally. Lives inside one event loop."""
 
     http: httpx.AsyncClient
+    slots: asyncio.Semaphore
     habits: Habits
     diary: Diary
     tally: Tally
@@ -159,6 +162,12 @@ class Client:
     async def _try(self, method: str, path: str, asked: Asked | None) -> httpx.Response | None:
         """One request; None where no answer came: refused, reset, cut off, or too late."""
         headers = {"Idempotency-Key": asked.key} if asked else {}
+        async with self.slots:
+            return await self._send(method, path, asked, headers)
+
+    async def _send(
+        self, method: str, path: str, asked: Asked | None, headers: dict[str, str]
+    ) -> httpx.Response | None:
         begun = self.clock.monotonic()
         try:
             answer = await self.http.request(
@@ -337,7 +346,9 @@ class Load:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101  asyncio.run runs a task
         self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-        limits = httpx.Limits(max_connections=self.habits.connections, max_keepalive_connections=32)
+        # The bound is `slots`: httpcore's own pool loses the places of connections that were cut while they
+        # waited, and in the end gives out none (all further requests were PoolTimeout).
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
         async with httpx.AsyncClient(
             base_url=self.url,
             headers={"Authorization": f"Bearer {self.api_key}"},
@@ -346,7 +357,13 @@ class Load:
             trust_env=False,
         ) as http:
             client = Client(
-                http, self.habits, self.diary, self.tally, self.clock, Random(self.habits.seed)
+                http,
+                asyncio.Semaphore(self.habits.connections),
+                self.habits,
+                self.diary,
+                self.tally,
+                self.clock,
+                Random(self.habits.seed),
             )
             with suppress(asyncio.CancelledError):
                 await self._arrive(client)
