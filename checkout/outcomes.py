@@ -99,7 +99,9 @@ def record_outcome(
             _capture(charge, attempt, answer, now=now)
             return Fate.ACKNOWLEDGE
         return fate_of_message(charge, receive, now=now)
-    _write(charge, attempt, answer, sends=sends, asked=asked, receive=receive, now=now, ages=ages)
+    if isinstance(answer, NotFound | Expired) and attempt.sends != sends:
+        answer = InDoubt("sent again since the question")
+    _write(charge, attempt, answer, asked=asked, receive=receive, now=now, ages=ages)
     logger.info(
         "outcome recorded",
         extra={
@@ -118,7 +120,6 @@ def _write(
     attempt: Attempt,
     answer: Outcome | Answer,
     *,
-    sends: int,
     asked: Asked | None,
     receive: Receive | None,
     now: Moment,
@@ -131,8 +132,6 @@ def _write(
             _decline(charge, attempt, answer, receive=receive, now=now, ages=ages)
         case NotSent():
             _not_sent(charge, attempt, answer, now=now, ages=ages)
-        case NotFound() | Expired() if attempt.sends != sends:
-            _doubt(charge, attempt, "sent again meanwhile", failed=False, now=now, ages=ages)
         case NotFound():
             _not_found(charge, attempt, asked=asked, now=now, ages=ages)
         case Expired():
