@@ -34,6 +34,7 @@ HTTP_SECONDS: Final = 30.0
 ASKERS: Final = 4
 # A request that is asked again after healing must be answered at once; 503 is given this many more tries.
 TRIES: Final = 5
+LATE_FILE: Final = "late_file"
 QUEUE: Final = ("checkout-payments.fifo", "checkout-payments-dlq.fifo")
 
 
@@ -287,14 +288,17 @@ def scenarios_word(played: Sequence[Played]) -> Claim:
 
 
 def finances_word(stage: Stage, evidence: Evidence) -> Claim:
-    """The service's own reconciliation, in full, finds what was rewritten on purpose and nothing else."""
+    """The service's own reconciliation, in full, finds what was rewritten on purpose and nothing else.
+
+    But for statements that are late: nobody sends any here, while the business clock is moved by days.
+    """
     done = stage.manage("reconcile", "--json")
     try:
         found = json.loads(done.stdout)
         bad = [
             f"{one['kind']} {one['code']}: {one['explanation']}"
             for one in found
-            if str(one["charge_id"]) not in evidence.rewritten
+            if str(one["charge_id"]) not in evidence.rewritten and one["code"] != LATE_FILE
         ]
     except (ValueError, TypeError, KeyError):
         bad = [f"reconcile ended with {done.returncode}: {done.stderr[-300:]}"]
