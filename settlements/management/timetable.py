@@ -39,6 +39,14 @@ class Job:
     work: Callable[[], object]
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Of one turn each: the jobs that failed, and those that another process runs."""
+
+    failed: Sequence[str]
+    elsewhere: Sequence[str]
+
+
 class JobLocks:
     """This process's session advisory locks, all on one connection, for many threads.
 
@@ -117,13 +125,15 @@ class Timetable:
         self.locks.close()
         connection.close()
 
-    def run_once(self) -> list[str]:
-        """Give each job whose lock is free one turn, in order; the names of those that failed."""
-        failed = [
-            job.name for job in self.jobs if self.locks.mine(job.name) and not self._turn(job)
-        ]
+    def run_once(self) -> Turns:
+        """Give each job whose lock is free one turn, in order; a running timetable keeps the others."""
+        free = [job for job in self.jobs if self.locks.mine(job.name)]
+        turns = Turns(
+            failed=[job.name for job in free if not self._turn(job)],
+            elsewhere=[job.name for job in self.jobs if job not in free],
+        )
         self.locks.close()
-        return failed
+        return turns
 
     def _keep(self, job: Job) -> None:
         """A job's thread: its turns while the lock is ours, whatever happens to the database."""

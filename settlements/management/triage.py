@@ -254,7 +254,8 @@ def _next_in(books: Books, *, local: bool) -> Step:
         return Step("open /admin/checkout/case/?open=yes", "dead letters wait for a decision")
     if books.in_doubt.count:
         return Step(
-            "python manage.py timetable --once", "asks the processor about what is in doubt"
+            "open /admin/checkout/charge/?state=in_doubt",
+            "the timetable asks the processor by itself",
         )
     for hold in books.holds:
         return Step(_resume(hold), f"it was stopped: {hold.reason}")

@@ -152,8 +152,8 @@ def test_run_once_gives_each_free_job_one_turn_and_names_the_failed():
     holder = JobLocks(connect=connect)
     assert holder.mine("c")
 
-    failed = timetable_of(*jobs).run_once()
+    turns = timetable_of(*jobs).run_once()
 
-    assert failed == ["b"]
+    assert (turns.failed, turns.elsewhere) == (["b"], ["c"])
     assert [work.turns for work in works] == [1, 1, 0]
     holder.close()

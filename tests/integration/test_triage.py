@@ -165,7 +165,7 @@ def test_a_calm_service_has_no_money_at_risk_and_nothing_to_do() -> None:
 @pytest.mark.parametrize(
     ("changes", "risk", "command"),
     [
-        ({"in_doubt": Pile(2, Decimal("39.98"))}, "charges in doubt: 2, 39.98 USD", "timetable"),
+        ({"in_doubt": Pile(2, Decimal("39.98"))}, "charges in doubt: 2, 39.98 USD", "in_doubt"),
         (
             {"cases": {"dead_letter": Pile(1, Decimal("4.99"))}},
             "wait for a person: 1, 4.99",

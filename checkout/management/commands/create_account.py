@@ -1,6 +1,6 @@
 """Create an account: a platform that uses the service."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -15,6 +15,8 @@ class Command(BaseCommand):
     help = "Create an account; print its id. An account that exists is left as it is."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.epilog = 'example:\n  manage.py create_account "My platform"'
         parser.add_argument("name", help="the platform's name, 1 to 100 characters")
 
     def handle(self, *, name: str, **_options: Any) -> None:

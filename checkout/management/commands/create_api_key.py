@@ -1,12 +1,18 @@
 """Issue an API key for an account, or revoke one."""
 
-from argparse import ArgumentParser
-from typing import Any
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
 from checkout import wiring
 from checkout.models import Account, ApiKey
+
+EXAMPLES: Final = """\
+examples:
+  KEY=$(manage.py create_api_key "My platform" --label "checkout page")
+  manage.py create_api_key "My platform" --revoke 3fk2m1p8q0zz
+"""
 
 
 class Command(BaseCommand):
@@ -15,6 +21,8 @@ class Command(BaseCommand):
     help = "Issue an API key: printed once, on standard output; only its SHA-256 is stored."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.epilog = EXAMPLES
         parser.add_argument("account", help="the account's name")
         parser.add_argument("--label", default="", help="what the key is for, shown to people")
         parser.add_argument("--revoke", metavar="PREFIX", help="revoke this key, issue none")

@@ -40,9 +40,12 @@ class Command(BaseCommand):
             beat_every=wiring.ages().worker_heartbeat,
         )
         if options["once"]:
-            failed = timetable.run_once()
-            if failed:
-                raise CommandError(f"failed: {', '.join(failed)}")
+            turns = timetable.run_once()
+            if turns.elsewhere:
+                names = ", ".join(turns.elsewhere)
+                self.stderr.write(f"left to the timetable that is running: {names}")
+            if turns.failed:
+                raise CommandError(f"failed: {', '.join(turns.failed)}")
             return
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: timetable.stop.set())

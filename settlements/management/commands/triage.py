@@ -6,7 +6,7 @@ It stands in settlements because it shows discrepancies too, which checkout know
 import io
 import json
 import shutil
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -43,6 +43,8 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.epilog = "examples:\n  manage.py triage\n  manage.py triage --json | jq .because"
         parser.add_argument("--json", action="store_true", help="the same as one JSON object")
 
     def handle(self, **options: Any) -> None:
