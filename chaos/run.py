@@ -6,6 +6,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -39,7 +40,7 @@ from devstack.stack import PROJECT, state_folder, web_address
 from devstack.supervisor import Supervisor
 
 ACCOUNT: Final = "chaos"
-WARM_UP_WRITES: Final = 30
+WARM_UP_WRITES: Final = 10
 WRITES_AGAIN_SECONDS: Final = 90.0
 QUIET_SECONDS: Final = 240.0
 LOOK_SECONDS: Final = 0.2
@@ -282,10 +283,10 @@ def open_stage(plan: Plan, parts: Parts, processes: Supervised, cluster: Cluster
             check=False,
         )
 
-    for words in SET_UP:
-        done = manage(*words)
-        if done.returncode:
-            raise Refused(f"{' '.join(words)}: {done.stderr[-1000:]}")
+    with ThreadPoolExecutor() as pool:
+        for done in pool.map(lambda words: manage(*words), SET_UP):
+            if done.returncode:
+                raise Refused(f"{' '.join(done.args[1:])}: {done.stderr[-1000:]}")
     key = manage("create_api_key", ACCOUNT, "--label", "chaos").stdout.strip()
     beside = parts.beside
     return Stage(

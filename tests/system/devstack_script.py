@@ -1,7 +1,7 @@
 """A small stack for the tests of the supervisor: `python devstack_script.py HOME [OPTIONS AS JSON]`.
 
 A child with a grandchild and a set-up step that runs again after it; if asked, a web server on a port, a step
-whose end is the end of all, a child that does not start, one that does not stop; or the three real servers. Run as a script in a process of its own, since the supervisor takes over the signals.
+whose end is the end of all, a child that does not start, one that does not stop, one that is held; or the three real servers. Run as a script in a process of its own, since the supervisor takes over the signals.
 """
 
 import json
@@ -51,6 +51,8 @@ def main(home: Path, options: dict[str, object]) -> int:
         services.append(
             Service(name="stubborn", process=shell(home, "stubborn", str(command)), stop_seconds=30)
         )
+    if command := options.get("held"):
+        services.append(Service(name="held", process=shell(home, "held", str(command)), held=True))
     exit_with = "last" if options.get("last") else ""
     return Supervisor(services, home=home, greeting="hello reader", exit_with=exit_with).run()
 

@@ -221,9 +221,62 @@ class TestAnyUser:
         wait_for(lambda: stack.service("family")["state"] == "up", 10, "it is up again")
         assert stack.service("family")["starts"] == 2
 
+    @pytest.mark.parametrize("command", ["stop", "end"])
+    def test_what_is_stopped_or_killed_for_good_stays_away_until_it_is_started(
+        self, stack: Stack, command: str
+    ) -> None:
+        stack.start()
+        stack.wait_until_ready()
+
+        stack.ask(f"{command} family")
+        wait_for(lambda: stack.service("family")["pid"] is None, 10, "it is away")
+        pause = stack.service("family")["state"]
+        stack.ask("start family")
+
+        wait_for(lambda: stack.is_up("family"), 10, "it is up again")
+        assert pause == "paused"
+        assert stack.service("family")["starts"] == 2
+
+    def test_a_start_may_give_variables_which_the_next_one_takes_back(self, stack: Stack) -> None:
+        """A failpoint is switched on for a process in this way, and off again."""
+        stack.start()
+        stack.wait_until_ready()
+        stack.ask("start family FAILPOINTS=relay.marked=kill")
+        wait_for(lambda: stack.is_up("family"), 10, "it is up with the variable")
+        with_it = psutil.Process(stack.service("family")["pid"]).environ()
+
+        stack.ask("start family")
+        wait_for(lambda: stack.is_up("family"), 10, "it is up without")
+
+        without = psutil.Process(stack.service("family")["pid"]).environ()
+        assert with_it["FAILPOINTS"] == "relay.marked=kill"
+        assert "FAILPOINTS" not in without
+
+    def test_a_part_that_is_held_does_not_keep_the_others_from_being_up(self, stack: Stack) -> None:
+        stack.start(held="sleep 1000")
+        stack.wait_until_ready()
+        before = stack.service("held")
+
+        stack.ask("start held")
+
+        wait_for(lambda: stack.is_up("held"), 10, "it is up")
+        assert (before["state"], before["starts"]) == ("paused", 0)
+
     @pytest.mark.parametrize(
         "command",
-        ["", "dance", "kill", "kill nobody", "pause family", "pause family soon", "pause again 1"],
+        [
+            "",
+            "dance",
+            "start nobody",
+            "start family FAILPOINTS",
+            "stop",
+            "end nobody",
+            "kill",
+            "kill nobody",
+            "pause family",
+            "pause family soon",
+            "pause again 1",
+        ],
     )
     def test_a_command_that_makes_no_sense_is_refused(self, stack: Stack, command: str) -> None:
         stack.start()
