@@ -1,11 +1,13 @@
 """Django's own backend, with a connection that does not wait for ever."""
 
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from django.db.backends.postgresql import base
 
-from checkout.link import Link
+from checkout.link import Link, patience
+
+USABLE_WITHIN: Final = 1.0
 
 
 class _Driver:
@@ -21,3 +23,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """What Django looks for under this name in the module of an engine."""
 
     Database: Any = _Driver()
+
+    def is_usable(self) -> bool:
+        """Whether a kept connection still answers; asked before and after each request and task."""
+        with patience(USABLE_WITHIN):
+            return super().is_usable()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, close_old_connections, connection, transaction
 from django.test import Client
 
 from checkout import queue, tasks, wiring
@@ -166,6 +166,18 @@ def test_a_black_hole_at_the_commit_is_an_unknown_that_is_found_again(link: Prox
 
     assert seen == [False, True]
     assert Account.objects.count() == 1
+
+
+def test_a_kept_connection_that_is_silent_is_given_up(link: Proxy) -> None:
+    """Django asks it at the edges of a request or a task, where no unit of work has a deadline."""
+    ask()
+    connection.errors_occurred = True
+    link.black_hole()
+
+    with within(0.9, 2.5):
+        close_old_connections()
+
+    assert connection.connection is None
 
 
 def test_readiness_is_refused_within_its_second_and_comes_back(link: Proxy) -> None:

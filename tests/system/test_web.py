@@ -1,15 +1,8 @@
 """The web server as a process: killed around its commit, killed under load, its database away."""
 
-import http.client
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,72 +15,9 @@ from devstack.ports import free_port
 from devstack.postgres import Postgres
 from tests.platforms import Platform, ready_platform, register
 from tests.waiting import wait_for
+from tests.web import Answer, ask, web
 
 pytestmark = [pytest.mark.system, pytest.mark.django_db(transaction=True)]
-
-PROJECT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Status 0 is no answer: the connection was refused or broke."""
-
-    status: int
-    body: bytes = b""
-    replayed: bool = False
-
-
-@dataclass
-class Web:
-    """gunicorn as the local stack starts it, with the test's database."""
-
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def kill(self) -> None:
-        """kill -9 of the server and its workers."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def answers(self) -> bool:
-        return ask(self.port, "GET", "/livez").status == 200
-
-
-@contextmanager
-def web(port: int, log: Path, *, failpoints: str = "") -> Iterator[Web]:
-    of = connection.settings_dict
-    database = f"postgresql://{of['USER']}:{of['PASSWORD']}@{of['HOST']}:{of['PORT']}/{of['NAME']}"
-    command = (
-        *(sys.executable, "-m", "gunicorn", "config.wsgi:application", "-b", f"127.0.0.1:{port}"),
-        *("--worker-class", "gthread", "--workers", "1", "--threads", "4", "--no-control-socket"),
-    )
-    with log.open("ab") as stderr:
-        process = subprocess.Popen(
-            command,
-            cwd=PROJECT,
-            env={**os.environ, "DATABASE_URL": database, "FAILPOINTS": failpoints},
-            stderr=stderr,
-            start_new_session=True,
-        )
-    server = Web(port, process)
-    try:
-        wait_for(server.answers, 30, "the web server to answer")
-        yield server
-    finally:
-        server.kill()
-
-
-def ask(port: int, method: str, path: str, body: object = None, **headers: str) -> Answer:
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
-    try:
-        link.request(method, path, json.dumps(body) if body else None, headers)
-        response = link.getresponse()
-        replayed = response.getheader("Idempotent-Replayed") == "true"
-        return Answer(response.status, response.read(), replayed)
-    except (OSError, http.client.HTTPException):
-        return Answer(0)
-    finally:
-        link.close()
 
 
 @dataclass(frozen=True)
