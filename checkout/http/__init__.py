@@ -11,6 +11,7 @@ from checkout.http.bodies import (
 from checkout.http.deadline import bounded, in_one_commit, reading
 from checkout.http.fields import Instant, Money, Text, Uuid, WholeNumber
 from checkout.http.keys import ApiKeyAuthentication, Caller, caller
+from checkout.http.left import unless_left
 from checkout.http.once import idempotency_key, idempotent
 from checkout.http.problems import (
     PROBLEM_MEDIA_TYPE,
@@ -53,6 +54,7 @@ __all__ = [
     "reading",
     "refuse_chunks",
     "sent_json",
+    "unless_left",
     "validated",
     "validated_query",
 ]
