@@ -1,6 +1,6 @@
 # The two commands are `make run` and `make test`; each does its own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run demo chaos test check bench down
+.PHONY: help run demo chaos simulate test check bench down
 SHELL := /bin/sh
 
 # The first Python that is new enough, unless PYTHON says which.
@@ -13,6 +13,9 @@ BENCH ?=
 TESTS ?=
 MINUTES ?= 10
 SEED ?=
+SEEDS ?= 1000
+SEED_BASE ?= 0
+STEPS ?=
 
 # $(call step,what,command): one line before, one line after with its seconds.
 step = @printf '== %s\n' '$(1)'; began=$$(date +%s); ( $(2) ) || { code=$$?; \
@@ -38,6 +41,10 @@ demo: .venv/$(STAMP)  ## the demonstration from nothing; exit code 0 only if its
 
 chaos: .venv/$(STAMP)  ## faults under load for MINUTES=10; exit code 0 only if nothing was lost or doubled
 	$(call step,chaos for $(MINUTES) minutes,$(BIN)/python -m chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)))
+
+simulate: .venv/$(STAMP)  ## SEEDS=1000 seeded schedules of faults from SEED_BASE=0 on; SEED=n replays one
+	$(call step,simulation,$(BIN)/python -m tests.simulation $(if $(STEPS),--steps $(STEPS)) \
+		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --base $(SEED_BASE) --keep))
 
 test: .venv/$(STAMP)  ## all tests
 	$(call step,tests,$(BIN)/python -m pytest $(TESTS))

@@ -1,12 +1,10 @@
-"""`python -m tests.simulation --seeds 200 --base 0 [--seed N]`: run schedules on a PostgreSQL of our own."""
+"""`python -m tests.simulation --seeds 200 --base 0`: run schedules on a PostgreSQL of our own."""
 
 import argparse
 import os
 import shutil
-import subprocess
 import sys
-import time
-from collections import Counter
+from pathlib import Path
 
 import tests.stack as stack  # sets the environment, so before Django  # isort: skip
 
@@ -17,8 +15,10 @@ django.setup()
 
 from django.db import connection  # noqa: E402
 
-from tests.simulation.run import STEPS, Result, shortest, simulation  # noqa: E402
-from tests.simulation.world import Plan  # noqa: E402
+from tests.simulation import campaign  # noqa: E402
+from tests.simulation.campaign import Campaign, Outcome, say  # noqa: E402
+from tests.simulation.plan import FAULTS, Plan  # noqa: E402
+from tests.simulation.run import STEPS, simulation  # noqa: E402
 
 
 def main() -> int:
@@ -27,7 +27,9 @@ def main() -> int:
     stack.POSTGRES.start()
     try:
         connection.creation.create_test_db(verbosity=0)
-        return campaign(arguments)
+        return one(arguments) if arguments.seed or arguments.plan else many(arguments)
+    except KeyboardInterrupt:
+        return 130
     finally:
         connection.close()
         stack.POSTGRES.kill()
@@ -38,60 +40,60 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, help="how many schedules")
     parser.add_argument("--base", type=int, default=0, help="the first seed")
-    parser.add_argument("--seed", type=int, help="this one alone, with its steps")
+    parser.add_argument("--alone", type=int, default=0, help="and so many of each fault alone")
+    parser.add_argument("--seed", default="", help="this one alone, with its steps")
+    parser.add_argument("--plan", default="", help="this printed plan alone, with its steps")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of a schedule")
     parser.add_argument("--failures", type=int, default=5, help="stop after so many")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after so long")
-    parser.add_argument("--shrink", action="store_true", help="look for a shorter failure")
+    parser.add_argument("--jobs", type=int, default=campaign.cores(), help="processes")
+    parser.add_argument("--shrink", type=float, default=60.0, help="seconds for a shorter failure")
+    parser.add_argument("--keep", action="store_true", help="add failures to the regressions")
+    parser.add_argument("--json", default="", help="write what happened to this file")
     return parser.parse_args()
 
 
-def campaign(arguments: argparse.Namespace) -> int:
-    first, count = arguments.base, arguments.seeds
-    if arguments.seed is not None:
-        first, count = arguments.seed, 1
-    failures, faults, begun = 0, Counter[str](), time.monotonic()
-    with simulation() as running:
-        for seed in range(first, first + count):
-            plan = Plan.drawn(seed, steps=arguments.steps)
-            result = running.run(plan)
-            faults.update(result.faults)
-            if result.violations:
-                failures += 1
-                tell(result)
-                if arguments.shrink:
-                    tell(shortest(running, plan))
-            elif arguments.seed is not None:
-                say("\n".join([*result.lines, result.trace]))
-            done, seconds = seed - first + 1, time.monotonic() - begun
-            progress(done, count, failures, seconds)
-            if failures >= arguments.failures or seconds > arguments.minutes * 60:
-                break
-    struck = sum(faults.values())
-    say(
-        f"\n{done} schedules, {failures} failed, {struck} faults, {60 * done / seconds:.0f} a minute"
+def many(arguments: argparse.Namespace) -> int:
+    """A campaign of seeds in a row."""
+    base, steps = arguments.base, arguments.steps
+    plans = [
+        *(Plan.drawn(seed, steps=steps) for seed in range(base, base + arguments.seeds)),
+        *(Plan.of([f], seed=base + n, steps=steps) for n in range(arguments.alone) for f in FAULTS),
+    ]
+    outcome = campaign.run(
+        Campaign(
+            plans=plans,
+            jobs=max(1, min(arguments.jobs, len(plans))),
+            failures=arguments.failures,
+            minutes=arguments.minutes,
+            shrink_seconds=arguments.shrink,
+        )
     )
-    return 1 if failures else 0
+    return ended(outcome, arguments)
 
 
-def progress(done: int, count: int, failures: int, seconds: float) -> None:
-    rate = 60 * done / max(seconds, 0.001)
-    text = f"{done}/{count} schedules, {failures} failed, {rate:.0f} a minute"
-    if sys.stderr.isatty() or done % 25 == 0:
-        sys.stderr.write(text + ("\r" if sys.stderr.isatty() else "\n"))
+def ended(outcome: Outcome, arguments: argparse.Namespace) -> int:
+    say(f"\n{campaign.summary(outcome)}")
+    if arguments.json:
+        Path(arguments.json).write_text(outcome.as_json(), "utf-8")
+    if outcome.failed and arguments.keep:
+        say(f"{campaign.keep(outcome.failed)} added to {campaign.REGRESSIONS.name}")
+    return 1 if outcome.failed else 0
 
 
-def tell(result: Result) -> None:
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    say(f"\nFAILED: seed {result.seed} at {commit}: {result.plan}")
-    say("\n".join(result.lines))
-    say("\n".join(f"  !! {sentence}" for sentence in result.violations[:12]))
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+def one(arguments: argparse.Namespace) -> int:
+    """One schedule again, with its last steps."""
+    if arguments.plan:
+        plan = Plan.from_json(arguments.plan)
+    else:
+        plan = Plan.drawn(int(arguments.seed), steps=arguments.steps)
+    with simulation() as running:
+        result = running.run(plan)
+    if result.violations:
+        campaign.tell(result)
+        return 1
+    say("\n".join([*result.lines, plan.as_json(), result.trace, "no violation"]))
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,22 +1,19 @@
-"""Who acts: clients, workers, relays, the timetable's jobs, persons, and chaos. Each is one function.
+"""Who acts: workers, relays, the timetable's jobs, persons, and chaos. Each is one function.
 
 A function here is what a process of ours would run, with the product's own use cases inside; it may be
 stopped at any of its points, crash there, or be left frozen while the clock goes on.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
-import psycopg
 from django.db import connection
 
-from checkout import billing, charging, relay, rescue, routing, subscriptions
+from checkout import billing, charging, outbox, relay, rescue, routing, subscriptions
 from checkout.commit import DatabaseAway, committed
-from checkout.messages import Answer, Outgoing
+from checkout.messages import Answer, Outgoing, Unreadable, readable
 from checkout.models import (
     Charge,
     ChargeState,
@@ -26,81 +23,28 @@ from checkout.models import (
     HoldKind,
     HoldScope,
     Subscription,
-    WebhookDelivery,
 )
+from checkout.moves import UnknownCharge
 from checkout.outcomes import Fate
-from processor.webhooks import HEADER, signature
-from tests.simulation.queue import Message
-from tests.simulation.world import CALM_TOKENS, ROUGH_TOKENS, SECRET, World
-
-PLANS = ("monthly", "weekly")
+from checkout.queue import check
+from settlements.management import jobs
+from settlements.models import ReconciliationRun
+from settlements.settling import store_default_schedules
+from settlements.statements import mark_late_expectations
+from tests.simulation.database import LockConnections
+from tests.simulation.queue import Message, QueueAway
+from tests.simulation.topic import KafkaAway
+from tests.simulation.world import World
 
 
 class Actors:
     """The functions, over one world."""
 
-    def __init__(self, world: World, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+    def __init__(self, world: World, connections: LockConnections) -> None:
         self.world = world
-        self.connect = connect
-        self._tokens = 0
-        self._keys = 0
+        self.connections = connections
 
-    # --- Clients and persons ----------------------------------------------------------------------
-
-    def new_token(self) -> str:
-        rng, self._tokens = self.world.rng, self._tokens + 1
-        names = CALM_TOKENS if self.world.plan.calm else ROUGH_TOKENS
-        return f"tok_{rng.choice(names)}_{self._tokens}"
-
-    def new_checkout(self) -> Callable[[], None]:
-        """A client asks for a subscription; if it hears nothing it asks again with the same key."""
-        world = self.world
-        unanswered = sorted(world.asked - world.accepted)
-        if unanswered and world.rng.random() < 0.5:
-            return self._checkout_again(unanswered[0])
-        self._keys += 1
-        creator = world.rng.choice(self.creators())
-        request = json.dumps([str(creator), world.rng.choice(PLANS), self.new_token()])
-        return self._checkout(f"key-{self._keys} {request}")
-
-    def _checkout_again(self, key: str) -> Callable[[], None]:
-        return self._checkout(key)
-
-    def _checkout(self, key: str) -> Callable[[], None]:
-        creator, plan, token = json.loads(key.partition(" ")[2])
-        world = self.world
-        world.asked.add(key)
-
-        def ask() -> None:
-            now = world.clock.now()
-
-            def once() -> None:
-                if not self._first_with(key, now.real):
-                    return
-                subscriptions.start_checkout(
-                    account_id=world.account_id,
-                    creator_id=UUID(creator),
-                    plan_code=plan,
-                    token=token,
-                    idempotency_key=key,
-                    now=now,
-                )
-
-            committed(once, deadline=world.ages.request_deadline, clock=world.clock)
-            world.hands.wait_here("client.unanswered")
-            world.accepted.add(key)
-
-        return ask
-
-    def _first_with(self, key: str, now: datetime) -> bool:
-        """The record of the API (checkout/http/once.py), in the transaction of the work."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO checkout_idempotencyrecord (account_id, key, request_sha256, body,"
-                " created_at) VALUES (%s, %s, %s, '', %s) ON CONFLICT DO NOTHING",
-                [self.world.account_id, key, hashlib.sha256(key.encode()).hexdigest(), now],
-            )
-            return bool(cursor.rowcount)
+    # --- Persons ----------------------------------------------------------------------------------
 
     def in_one_commit(self, work: Callable[[], object]) -> None:
         ages, clock = self.world.ages, self.world.clock
@@ -156,6 +100,12 @@ class Actors:
     def resume(self, hold_id: int) -> None:
         routing.lift_hold(hold_id=hold_id, by="person", now=self.world.clock.now())
 
+    def republish(self, door: Door, hours: float) -> int:
+        """A person has everything sent again that was published of late."""
+        now = self.world.clock.real_now()
+        since = now - timedelta(hours=hours)
+        return sum(outbox.republish(door=door, since=since, until=now))
+
     # --- Workers ----------------------------------------------------------------------------------
 
     def work_on(self, message: Message) -> Callable[[], str]:
@@ -163,23 +113,45 @@ class Actors:
         world = self.world
 
         def work() -> str:
+            world.hands.wait_here("worker.received")
             if world.happens(world.plan.away):
-                world.fault("database away at a receive")
+                world.fault("F18 database away at a receive")
+                world.away.was_away = True
                 return self._leave(message)
             try:
-                fate = charging.attempt_charge(
-                    receive=message.receive(),
-                    clock=world.clock,
-                    gateways=world.gateways,
-                    ages=world.ages,
-                )
-            except DatabaseAway:
+                fate = self._attempt(message)
+            except (DatabaseAway, UnknownCharge):
                 return self._leave(message)
             if fate is Fate.LEAVE:
                 return self._leave(message)
             return "acknowledged" if world.queue.delete(message) else "acknowledged too late"
 
         return work
+
+    def _attempt(self, message: Message) -> Fate:
+        """The task of a dispatch, or the one that keeps what nobody can read (F22)."""
+        world = self.world
+        try:
+            check(message.body)
+        except Unreadable as fault:
+            reason, clock = str(fault), world.clock
+            committed(
+                lambda: rescue.keep_unreadable(
+                    subject=message.id,
+                    body=readable(message.body),
+                    reason=reason,
+                    now=clock.now(),
+                ),
+                deadline=world.ages.database_wait_before_call,
+                clock=clock,
+            )
+            return Fate.ACKNOWLEDGE
+        return charging.attempt_charge(
+            receive=message.receive(),
+            clock=world.clock,
+            gateways=world.gateways,
+            ages=world.ages,
+        )
 
     def _leave(self, message: Message) -> str:
         wait = self.world.ages.backoff_after(message.receives)
@@ -188,31 +160,50 @@ class Actors:
 
     # --- Relays -----------------------------------------------------------------------------------
 
-    def relay(self, door: Door, *, limit: int) -> Callable[[], str]:
+    def relay(self, door: Door, *, name: str, limit: int, backlog: bool) -> Callable[[], str]:
+        """A turn of one relay process: it leads if it has the door's lock, or if a lock was lost."""
         world = self.world
-
-        def send(messages: Sequence[Outgoing]) -> list[Answer]:
-            if door == Door.SQS:
-                return world.queue.send(messages)
-            if world.happens(world.plan.broker):
-                world.fault("broker away")
-                taken = world.rng.randrange(len(messages) + 1)
-                return world.topic.send_until(messages, taken=taken)
-            return world.topic.send(messages)
+        send = self._to_queue if door == Door.SQS else self._to_topic
 
         def turn() -> str:
-            batch = relay.relay_batch(
+            lock = self.connections.of(name, world)
+            held = lock.execute("SELECT pg_try_advisory_lock(%s)", [relay.lock_key(door)])
+            if not (held.fetchone() or [False])[0] and not world.plan.two_leaders:
+                return "stands by"
+            work = relay.relay_backlog if backlog else relay.relay_batch
+            done = work(
                 door=door,
                 send=send,
                 now=world.clock.real_now(),
-                lock_connection=self.connect(),
+                lock_connection=lock,
                 limit=limit,
             )
-            if batch.settled.parked:
-                world.broken.append(f"{batch.settled.parked} messages were parked at {door}")
-            return f"{batch.read} read, {batch.settled.marked} marked"
+            settled = done.settled if isinstance(done, relay.Batch) else done
+            if settled.parked:
+                world.broken.append(f"{settled.parked} messages were parked at {door}")
+            return f"{settled.marked} marked, {settled.again} to be sent again"
 
         return turn
+
+    def _to_queue(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        world = self.world
+        if world.queue.is_away and messages:
+            world.fault("F29 nothing is sent to the queue")
+        if world.plan.sqs_away and world.happens(0.2):
+            world.fault("F29 the queue's answer is lost")
+            taken = world.rng.randrange(len(messages) + 1)
+            return world.queue.send_until(messages, taken=taken)
+        return world.queue.send(messages)
+
+    def _to_topic(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        world = self.world
+        if world.topic.is_away and messages:
+            world.fault("F14 no broker answers")
+        if world.happens(world.plan.broker):
+            world.fault("F16 a delivery report never comes")
+            taken = world.rng.randrange(len(messages) + 1)
+            return world.topic.send_until(messages, taken=taken)
+        return world.topic.send(messages)
 
     # --- The timetable -----------------------------------------------------------------------------
 
@@ -252,31 +243,14 @@ class Actors:
         )
         return billed.charges
 
-    # --- Webhooks ----------------------------------------------------------------------------------
-
-    def deliver(self, event: dict[str, Any]) -> Callable[[], None]:
-        """What the API does with a webhook: verify, store, answer (R28)."""
+    def reconcile(self) -> str:
+        """The timetable's own job, with what stands beside it there."""
         world = self.world
-
-        def take() -> None:
-            now = world.clock.real_now()
-            body = json.dumps(event).encode()
-            headers = {HEADER: signature(body, secret=SECRET, at=int(now.timestamp()))}
-            hint = world.lane.parse_webhook(body, headers, now=now)
-            facts = {
-                "reference": hint.reference,
-                "kind": hint.kind,
-                "body": body.decode(),
-                "received_at": now,
-                "next_try_at": now,
-            }
-            self.in_one_commit(
-                lambda: WebhookDelivery.objects.get_or_create(
-                    processor="sandbox", event_id=hint.event_id, defaults=facts
-                )
-            )
-
-        return take
+        store_default_schedules(now=world.clock.now())
+        mark_late_expectations(now=world.clock.now())
+        jobs.reconcile_incremental(clock=world.clock, ages=world.ages, gateways=world.gateways)
+        run = ReconciliationRun.objects.latest("id")
+        return f"{run.opened} opened, {run.cleared} cleared, {run.standing} stand"
 
     # --- Chaos -------------------------------------------------------------------------------------
 
@@ -315,9 +289,12 @@ class Actors:
         return list(in_force.order_by("id").values_list("id", flat=True))
 
 
-# Refusals that a person or client may meet, and that change nothing.
-REFUSALS = (
+# What a person, a client or a process may meet, and that changes nothing.
+REFUSALS: Final = (
     DatabaseAway,
+    KafkaAway,
+    QueueAway,
+    relay.MarkFailed,
     rescue.NotRequeueable,
     rescue.NotWritable,
     routing.UnknownHold,

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from checkout import ledger
+from checkout.messages import readable
 from checkout.models import (
     TERMINAL,
     Attempt,
@@ -24,16 +25,17 @@ from checkout.models import (
     LedgerPosting,
     OutboxMessage,
     Subscription,
+    WebhookDelivery,
 )
 from checkout.outbox import event_id
 from processor.journal import Line
-from settlements.models import Kind
-from settlements.reconciliation import look
+from tests.simulation.clients import CHECKOUTS, CREATORS
 from tests.simulation.world import World, captures
 
 S = ChargeState
 O = AttemptOutcome  # noqa: E741
 ZERO = Decimal("0.00")
+KEPT = (CaseKind.UNREADABLE_MESSAGE, CaseKind.DEAD_LETTER)
 
 
 def violations(world: World) -> list[str]:
@@ -42,6 +44,7 @@ def violations(world: World) -> list[str]:
     if not found:
         for look in (
             requests,
+            shown,
             processor,
             attempts,
             charges,
@@ -49,7 +52,7 @@ def violations(world: World) -> list[str]:
             events,
             rest,
             cases,
-            proved,
+            poison,
             calm,
         ):
             found += [f"{look.__name__}: {sentence}" for sentence in look(world)]
@@ -61,19 +64,35 @@ def _all_attempts() -> list[Attempt]:
 
 
 def requests(world: World) -> Iterator[str]:
-    """I1: what was accepted is one subscription, contiguous periods, each one charge."""
-    ids = {
-        Subscription.derive_id(account_id=world.account_id, idempotency_key=key): key
-        for key in world.asked
-    }
+    """I1: what was accepted is one subscription, contiguous periods, each one charge; no other is."""
+    checkouts = [asked for asked in world.clients.asked.values() if asked.path == CHECKOUTS]
+    ids = {asked.subscription_id(world.account_id): asked for asked in checkouts}
     there = {s.pk: s for s in Subscription.objects.all()}
-    for pk, key in ids.items():
-        if key in world.accepted and pk not in there:
-            yield f"accepted, and not there: {key}"
+    for pk, asked in ids.items():
+        if asked.is_accepted != (pk in there):
+            yield f"{asked.key} was answered {asked.status}, and it is there: {pk in there}"
     for pk, subscription in there.items():
         if pk not in ids:
             yield f"nobody asked for subscription {pk}"
         yield from _periods(subscription)
+    if len(world.clients.accepted(CREATORS)) != Creator.objects.count():
+        yield f"{Creator.objects.count()} creators, not as many as were accepted"
+
+
+def shown(world: World) -> Iterator[str]:
+    """What a client sees at the end is what the processor's journal says, to the cent."""
+    lines = world.processor.lines()
+    captured = {line.charge for line in captures(lines)}
+    for asked in world.clients.accepted(CHECKOUTS):
+        state = world.clients.look(asked)
+        pk = asked.subscription_id(world.account_id)
+        charge = Charge.objects.filter(subscription_id=pk).earliest("period_start")
+        written_off = charge.state in (S.WRITTEN_OFF, S.VOIDED) and world.plan.last_defence
+        if (state == "succeeded") != (str(charge.pk) in captured) and not written_off:
+            yield f"{asked.key} is shown as {state}, captured: {str(charge.pk) in captured}"
+    yield from world.broken
+    for event in WebhookDelivery.objects.filter(event_id__in=world.clients.forged):
+        yield f"the forged webhook {event.event_id} was stored"
 
 
 def _periods(subscription: Subscription) -> Iterator[str]:
@@ -285,20 +304,16 @@ def cases(world: World) -> Iterator[str]:
         yield f"a charge was repaired that nobody rewrote: {case.reason}"
 
 
+def poison(world: World) -> Iterator[str]:
+    """F22: what nobody could read, or names nothing of ours, is one case each."""
+    kept = [str(case.detail.get("body")) for case in Case.objects.filter(kind__in=KEPT)]
+    for body in map(readable, world.poison):
+        if kept.count(body) != 1:
+            yield f"the poison {body[:60]} is {kept.count(body)} cases"
+
+
 def _subjects(kind: CaseKind) -> set[str]:
     return set(Case.objects.filter(kind=kind).values_list("subject", flat=True))
-
-
-def proved(world: World) -> Iterator[str]:
-    """The service's own comparisons find nothing but what was done on purpose."""
-    if world.billed_at is None:
-        return
-    kinds = (Kind.BILLING, Kind.CAPTURED, Kind.PERIODS, Kind.LEDGER)
-    for found in look(kinds=kinds, as_of=world.billed_at, now=world.clock.now()):
-        short = world.plan.shorts and found.expected - found.actual == Decimal("0.03")
-        owed_back = world.plan.last_defence and found.code == "unapplied"
-        if not (short or owed_back):
-            yield f"{found.kind} {found.code}: {found.explanation}"
 
 
 def calm(world: World) -> Iterable[str]:

@@ -14,12 +14,17 @@ from checkout.messages import (
     Unreadable,
     decode,
     read_receive,
+    readable,
 )
 from checkout.queue import RECEIVES, entry
 from tests.fakes import FakeClock
 
 DEDUPLICATION = timedelta(minutes=5)
 NAME = "simulated.fifo"
+
+
+class QueueAway(Exception):
+    """SQS does not answer."""
 
 
 @dataclass
@@ -44,11 +49,29 @@ class FifoQueue:
         self.messages: list[Message] = []
         self.dead: list[Message] = []
         self.died: list[str] = []
+        self.acknowledged: list[Message] = []
+        # Until then nobody reaches it (F29).
+        self.back_at = clock.real_now()
         self._sent: dict[str, datetime] = {}
         self._count = 0
 
+    @property
+    def is_away(self) -> bool:
+        return self.clock.real_now() < self.back_at
+
+    def go_away(self, seconds: float) -> None:
+        self.back_at = self.clock.real_now() + timedelta(seconds=seconds)
+
     def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        if self.is_away:
+            return [Refused(message.id, "SQS does not answer") for message in messages]
         return [self._take(message) for message in messages]
+
+    def send_until(self, messages: Sequence[Outgoing], *, taken: int) -> list[Answer]:
+        """SQS goes away: `taken` messages arrive, the last of them without an answer."""
+        answers = self.send(messages[:taken])[:-1]
+        silent = messages[len(answers) :]
+        return answers + [Refused(message.id, "SQS does not answer") for message in silent]
 
     def _take(self, message: Outgoing) -> Answer:
         try:
@@ -76,6 +99,8 @@ class FifoQueue:
         What was received three times and is visible again goes to the dead letters instead.
         """
         now, heads, blocked = self.clock.real_now(), [], set()
+        if self.is_away:
+            return []
         for message in list(self.messages):
             if message.group in blocked:
                 continue
@@ -101,6 +126,7 @@ class FifoQueue:
         held = self._held(received)
         if held is not None:
             self.messages.remove(held)
+            self.acknowledged.append(held)
         return held is not None
 
     def leave(self, received: Message, *, seconds: float) -> bool:
@@ -112,16 +138,27 @@ class FifoQueue:
 
     def _held(self, received: Message) -> Message | None:
         now = self.clock.real_now()
+        if self.is_away:
+            return None
         return next(
             (m for m in self.messages if m.receipt == received.receipt and m.visible_at > now), None
         )
 
     def dead_letters(self) -> Iterator[DeadLetter]:
+        """As the product's adapter reads them: what cannot be read has no receive. Raises QueueAway."""
+        if self.is_away:
+            raise QueueAway
         self.heads()
         for message in list(self.dead):
-            yield DeadLetter(message.id, message.id, message.body, message.receive())
+            try:
+                receive = message.receive()
+            except Unreadable:
+                receive = None
+            yield DeadLetter(message.id, message.id, readable(message.body), receive)
 
     def delete_dead(self, letter: DeadLetter) -> None:
+        if self.is_away:
+            raise QueueAway
         self.dead = [message for message in self.dead if message.id != letter.receipt]
 
     def redrive(self) -> int:
@@ -136,6 +173,10 @@ class FifoQueue:
         """A second delivery of the same text, out of order: beyond what FIFO promises (F23)."""
         self._put(message.group, message.body)
 
+    def poison(self, group: str, body: str) -> None:
+        """A message that nobody of ours sent (F22)."""
+        self._put(group, body)
+
     def lose_everything(self) -> int:
         lost = len(self.messages)
         self.messages.clear()
@@ -147,4 +188,5 @@ class FifoQueue:
         first: dict[str, datetime] = {}
         for message in self.messages:
             first.setdefault(message.group, message.visible_at)
-        return min(first.values(), default=None)
+        soonest = min(first.values(), default=None)
+        return soonest and max(soonest, self.back_at)

@@ -1,22 +1,29 @@
 """Run schedules: clean tables, one world, the oracle; and find the shortest that still fails."""
 
 import logging
-from collections.abc import Iterator
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
-import psycopg
 from django.apps import apps
-from django.db import OperationalError, connection
+from django.db import connection
 
-from tests.simulation import oracle
-from tests.simulation.schedule import Restless, Schedule
+from checkout import wiring
+from tests.simulation import oracle, proof
+from tests.simulation.database import LockConnections, prepare
+from tests.simulation.healing import Healing, Restless
+from tests.simulation.plan import Plan
+from tests.simulation.schedule import Schedule
 from tests.simulation.turns import Hands
-from tests.simulation.world import Complaints, Plan, World
+from tests.simulation.world import Complaints, World
 
-HANDS = 14
-STEPS = 60
+HANDS: Final = 24
+STEPS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -33,73 +40,96 @@ class Result:
     def seed(self) -> int:
         return self.plan.seed
 
+    @property
+    def numbers(self) -> set[str]:
+        """The F-numbers that struck."""
+        return {name.partition(" ")[0] for name in self.faults if name[0] == "F"}
+
 
 class Simulation:
     """Runs schedules one after the other on the database that Django is connected to."""
 
     def __init__(self) -> None:
         self.world: World | None = None
-        self.hands = Hands(HANDS, self._prepare)
-        self._relays: psycopg.Connection[Any] | None = None
+        self.hands = Hands(HANDS, lambda: prepare(lambda: self.world))
+        self.connections = LockConnections()
         self._complaints = Complaints()
+        self._folder = Path(tempfile.mkdtemp(prefix="statements-"))
 
     def run(self, plan: Plan) -> Result:
         clean_tables()
-        world = self.world = World(plan, self.hands)
+        self.connections.unlock()
+        world = self.world = World(plan, self.hands, self._folder)
         self._complaints.world = world
-        try:
-            Schedule(world, self.relay_connection).run()
-        except Restless as restless:
-            world.broken.append(str(restless))
-        except Exception as error:  # noqa: BLE001  a defect, found in healing
-            world.broken.append(f"healing raised {error!r}")
-        found = oracle.violations(world)
+        schedule = Schedule(world, self.connections)
+        schedule.storm()
+        found = world.broken or self._healed(schedule)
         return Result(plan, found, world.trace, world.faults, list(world.lines))
 
-    def relay_connection(self) -> psycopg.Connection[Any]:
-        """One is enough: a relay uses its connection between two points alone."""
-        if self._relays is None or self._relays.closed:
-            parameters = connection.settings_dict
-            self._relays = psycopg.connect(
-                host=parameters["HOST"],
-                port=parameters["PORT"],
-                user=parameters["USER"],
-                password=parameters["PASSWORD"],
-                dbname=parameters["NAME"],
-                autocommit=True,
-            )
-        return self._relays
-
-    def _prepare(self) -> None:
-        """Let the commits of this thread's connection be lost, before or after they took effect (F3)."""
-        django: Any = connection
-        commit = django._commit
-
-        def lossy() -> None:
-            lost = self.world.commit_fault() if self.world else ""
-            if lost == "before":
-                raise OperationalError("simulated: the connection was lost before COMMIT")
-            commit()
-            if lost == "after":
-                raise OperationalError("simulated: the connection was lost after COMMIT")
-
-        django._commit = lossy
+    def _healed(self, schedule: Schedule) -> list[str]:
+        """Heal, and ask the oracle; what breaks on the way is a violation as well."""
+        world = schedule.world
+        try:
+            Healing(schedule).run()
+            return oracle.violations(world) or proof.violations(world, schedule.actors)
+        except Restless as restless:
+            return [*world.broken, str(restless)]
+        except Exception as error:  # noqa: BLE001  a defect, found in healing
+            return [*world.broken, f"healing raised {error!r}"]
 
     def __enter__(self) -> "Simulation":
-        self._logger = logging.getLogger("checkout")
-        self._before = self._logger.propagate, self._logger.level
-        self._logger.addHandler(self._complaints)
-        self._logger.propagate = False
-        self._logger.setLevel(logging.ERROR)
+        self._loggers = {
+            name: (logging.getLogger(name), logging.getLogger(name).propagate)
+            for name in ("checkout", "settlements", "django.request")
+        }
+        for logger, _ in self._loggers.values():
+            logger.propagate = False
+        for name in ("checkout", "settlements"):
+            logging.getLogger(name).addHandler(self._complaints)
+        self._levels = {name: logging.getLogger(name).level for name in self._loggers}
+        logging.getLogger("checkout").setLevel(logging.ERROR)
+        logging.getLogger("settlements").setLevel(logging.ERROR)
+        logging.getLogger("django.request").setLevel(logging.CRITICAL)
+        self._built = wired(self._parts())
         return self
 
+    def _parts(self) -> Mapping[str, Callable[[], Any]]:
+        """What the edges are given instead of what the settings say."""
+
+        def world() -> World:
+            if self.world is None:
+                raise RuntimeError("no schedule is running")
+            return self.world
+
+        return {
+            "clock": lambda: world().clock,
+            "ages": lambda: world().ages,
+            "gateways": lambda: world().gateways,
+            "topic_reader": lambda: world().topic,
+        }
+
     def __exit__(self, *_: object) -> None:
-        self._logger.removeHandler(self._complaints)
-        self._logger.propagate, level = self._before
-        self._logger.setLevel(level)
+        wired(self._built)
+        for name, (logger, propagate) in self._loggers.items():
+            logger.removeHandler(self._complaints)
+            logger.propagate = propagate
+            logger.setLevel(self._levels[name])
+        self.world = None
         self.hands.close()
-        if self._relays is not None:
-            self._relays.close()
+        self.connections.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def wired(parts: Mapping[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
+    """Let checkout/wiring.py build these parts; returns what it built before.
+
+    It is the one place where a process gets its adapters, so that a view under the simulation is the
+    same code as in production.
+    """
+    before = {name: getattr(wiring, name) for name in parts}
+    for name, part in parts.items():
+        setattr(wiring, name, part)
+    return before
 
 
 def clean_tables() -> None:
@@ -115,13 +145,17 @@ def clean_tables() -> None:
             + "".join(f"DELETE FROM {table};" for table in tables)
             + "COMMIT;"
         )
+        # The marks of these very deletions: their triggers fire all the same.
+        cursor.execute("DELETE FROM reconcile_dirty")
 
 
-def shortest(simulation: Simulation, plan: Plan) -> Result:
-    """The same failure with fewer steps and fewer kinds of faults, as far as halving finds it."""
-    best = simulation.run(plan)
+def shortest(simulation: Simulation, plan: Plan, *, seconds: float = 120.0) -> Result:
+    """The same failure with fewer steps and fewer faults, as far as it is found in so many seconds."""
+    best, end = simulation.run(plan), time.monotonic() + seconds
     while best.violations:
-        for smaller in _smaller(best.plan):
+        for smaller in best.plan.smaller():
+            if time.monotonic() > end:
+                return best
             result = simulation.run(smaller)
             if result.violations:
                 best = result
@@ -129,21 +163,6 @@ def shortest(simulation: Simulation, plan: Plan) -> Result:
         else:
             return best
     return best
-
-
-def _smaller(plan: Plan) -> Iterator[Plan]:
-    for steps in (plan.steps // 2, plan.steps - 8, plan.steps - 3, plan.steps - 1):
-        if 0 < steps < plan.steps:
-            yield replace(plan, steps=steps)
-    off: dict[str, Any] = {
-        "chaos": False, "shorts": False, "last_defence": False, "queue": False, "two_leaders": False, "people": False, "freeze": 0.0,
-        "network": 0.0, "crash": 0.0, "commits": 0.0, "away": 0.0, "broker": 0.0,
-    }  # fmt: skip
-    for name, value in off.items():
-        if getattr(plan, name) != value:
-            yield replace(plan, **{name: value})
-    if plan.creators > 1:
-        yield replace(plan, creators=1)
 
 
 @contextmanager

@@ -1,23 +1,27 @@
 """One schedule: what happens in which order, drawn from the seed; then healing, and quiet."""
 
 import random
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable
+from typing import Final
 
 import psycopg
-from django.db import connection
 
-from checkout import failpoints, outbox, subscriptions
-from checkout.commit import DatabaseAway, committed
+from checkout import failpoints
+from checkout.commit import DatabaseAway, is_lost
 from checkout.failpoints import Crash
-from checkout.models import TERMINAL, Account, Charge, Door, Instrument, Interval, OutboxMessage
+from checkout.models import Door, Interval, OutboxMessage
 from tests import factories
+from tests.simulation import moments
+from tests.simulation.actions import CALM, Actions
 from tests.simulation.actors import REFUSALS, Actors
+from tests.simulation.database import LockConnections
+from tests.simulation.network import LANE
 from tests.simulation.turns import Turn, current
-from tests.simulation.world import LANE, World
+from tests.simulation.world import World
 
-POINTS = (
+# Here no transaction is open, so a turn may wait for the others.
+POINTS: Final = failpoints.NAMES & {
+    "api.after_commit",
     "charging.intent_committed",
     "charging.before_send",
     "charging.answered",
@@ -29,100 +33,118 @@ POINTS = (
     "resolve.answered",
     "sweep.dispatched",
     "bill.batch_committed",
-)
+    "dunning.round_opened",
+    "reconcile.slice_committed",
+    "unreadable.case_committed",
+    "webhook.outcome_committed",
+    "webhook.stored",
+}
+# Here one is: a turn may only die.
+INSIDE: Final = failpoints.NAMES & {
+    "api.before_commit",
+    "commit.written",
+    "reconcile.marks_consumed",
+    "statement.copied",
+    "topic.records_stored",
+}
+# A crash there, by number of FAULTS; at a relay's points by its door.
+CRASHES: Final = {
+    "api.before_commit": "F1",
+    "api.after_commit": "F2",
+    "client.unanswered": "F2",
+    "relay.before_send": "F4",
+    "worker.received": "F6",
+    "charging.intent_committed": "F7",
+    "charging.before_send": "F7",
+    "charging.answered": "F10",
+    "charging.outcome_committed": "F11",
+    "topic.read": "F17",
+    "topic.records_stored": "F17",
+}
+SENT: Final = {"relay sqs": "F5", "relay kafka": "F15"}
 # A worker that is not frozen is ended by its hard limit; a request is not longer under way than this.
-PATIENCE = 100.0
-FOR_EVER = 1e12
-ADVANCES = (1, 5, 30, *(61,) * 5, 301, 301, 301, 700, 1300, 3700, 8000, 90_000)
-MINUTES = (5, 30, 61, 61, 61, 61)
-DAYS = (1, 3, 4, 7, 7, 31)
-HEALING_ROUNDS = 400
-JOBS = ("resolve", "sweep", "drain", "dunning", "bill")
-
-
-_MOMENTS = """
-    SELECT
-      (SELECT min(available_at) FROM checkout_outboxmessage WHERE published_at IS NULL),
-      (SELECT min(next_query_at) FROM checkout_attempt WHERE outcome = 'open'),
-      (SELECT min(next_try_at) FROM checkout_webhookdelivery WHERE applied_at IS NULL),
-      (SELECT min(next_round_at) FROM checkout_charge WHERE awaits = 'date'),
-      (SELECT min(until) FROM checkout_hold WHERE lifted_at IS NULL AND until > %(now)s),
-      (SELECT min(
-         greatest(c.last_seen_at, (SELECT max(m.published_at) FROM checkout_outboxmessage m
-                                   WHERE m.subject = c.id AND m.door = 'sqs'))
-         + make_interval(secs => least(%(most)s, %(after)s * 2 ^ least(c.sweeps, 20))))
-       FROM checkout_charge c WHERE c.state IN ('due', 'failed_then_retry'))
-"""
-
-
-class Restless(Exception):
-    """The world did not come to rest after healing (I6)."""
+PATIENCE: Final = 100.0
+FOR_EVER: Final = 1e12
 
 
 class Schedule:
     """The scheduler: it alone draws from the world's chance, so that a seed is a history."""
 
-    def __init__(self, world: World, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+    def __init__(self, world: World, connections: LockConnections) -> None:
         self.world = world
         self.rng: random.Random = world.rng
-        self.actors = Actors(world, connect)
-        self.waiting: list[Turn] = []
-        self.actions = self._actions()
-        self._silence = (
-            False  # something is owed, and nothing is under way that would bring it back
-        )
-        self._looked_again = not world.plan.last_defence
+        self.connections = connections
+        self.actors = Actors(world, connections)
+        self.actions = Actions(self)
+        self.choices = self.actions.all()
+        self.waiting = world.waiting
 
-    # --- The storm ---------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Set up, go through the steps, heal; stops at the first thing that breaks."""
-        for name in POINTS:
-            failpoints.enable(name, lambda name=name: self._point(name))  # type: ignore[misc]
+    def storm(self) -> None:
+        """Set up, and go through the steps; stops at the first thing that breaks."""
+        for name in POINTS | INSIDE:
+            failpoints.enable(name, self._at(name))
         try:
             self._set_up()
             for _ in range(self.world.plan.steps):
                 self._step()
                 if self.world.broken:
                     return
-            self.heal()
+            self.world.stormy = False
+            self.world.note("healing")
+            while self.waiting and not self.world.broken:
+                self.go_on(self.waiting[0])
         finally:
-            for name in POINTS:
+            for name in POINTS | INSIDE:
                 failpoints.disable(name)
             self._end_all()
 
     def _set_up(self) -> None:
-        world, clock = self.world, self.world.clock
-        Account.objects.create(
-            id=world.account_id, name=f"account {world.plan.seed}", created_at=clock.real_now()
-        )
+        world = self.world
+        world.clients.open_account()
         factories.routing_rule("KZ", LANE)
         for code, interval in (("monthly", Interval.MONTH), ("weekly", Interval.WEEK)):
             factories.plan(code, price="19.99" if code == "monthly" else "5.01", interval=interval)
-        for number in range(world.plan.creators):
-            committed(
-                lambda number=number: subscriptions.register_creator(  # type: ignore[misc]
-                    account_id=world.account_id,
-                    external_id=f"creator-{number}",
-                    name="Aigerim",
-                    email="aigerim@example.org",
-                    country="KZ",
-                    time_zone="Asia/Almaty" if number % 2 else "UTC",
-                    now=clock.now(),
-                ),
-                deadline=5,
-                clock=clock,
-            )
+        for _ in range(world.plan.creators):
+            world.clients.ask(self.actions.new_creator())
+        for creator in self.actors.creators():
+            world.clients.ask(self.actions.new_checkout(creator))
+
+    # --- Points ------------------------------------------------------------------------------------
+
+    def _at(self, name: str) -> Callable[[], None]:
+        return lambda: self._inside(name) if name in INSIDE else self._point(name)
 
     def _point(self, name: str) -> None:
         """A failpoint was reached: wait for the scheduler; the database may be away after it."""
         world, turn = self.world, current()
         if turn is None:
             return
+        if turn.runs_through:
+            self._inside(name)
+            return
         world.hands.wait_here(name)
         if turn.name.startswith("worker") and world.happens(world.plan.away):
-            world.fault(f"database away at {name}")
+            world.fault(f"F18 database away at {name}")
+            world.away.was_away = True
             raise DatabaseAway("away")
+
+    def _inside(self, name: str) -> None:
+        """Die here, or not; others must not run meanwhile, for this turn holds locks."""
+        turn = current()
+        if turn is not None and not turn.looks_on and self._crashes(turn, name):
+            raise Crash(name)
+
+    def _crashes(self, turn: Turn, at: str) -> bool:
+        world = self.world
+        if not world.plan.allows(at) or not world.happens(world.plan.crash):
+            return False
+        number = CRASHES.get(at)
+        if at in ("relay.sent_unmarked", "relay.marked"):
+            number = SENT[turn.name[:-2]]
+        world.fault(f"{number} crash at {at}" if number else f"crash at {at}")
+        return True
+
+    # --- Steps -------------------------------------------------------------------------------------
 
     def _step(self) -> None:
         if self.world.plan.calm:
@@ -130,90 +152,64 @@ class Schedule:
             return
         ready = [turn for turn in self.waiting if turn.limit < FOR_EVER]
         if ready and self.rng.random() < 0.55:
-            self._go_on(self.rng.choice(ready))
+            self.go_on(self.rng.choice(ready))
             return
         if self.waiting and self.rng.random() < 0.05:
-            self._go_on(self.rng.choice(self.waiting))
+            self.go_on(self.rng.choice(self.waiting))
             return
-        weights = [weight for weight, _, _ in self.actions]
-        _, name, act = self.rng.choices(self.actions, weights)[0]
+        weights = [weight for weight, _, _ in self.choices]
+        _, name, act = self.rng.choices(self.choices, weights)[0]
         if not self.world.plan.only or name in self.world.plan.only:
             act()
 
     def _calm_step(self) -> None:
         """Nothing fails and nobody is slow: time passes only when nothing can be done."""
         if self.waiting:
-            self._go_on(self.rng.choice(self.waiting))
+            self.go_on(self.rng.choice(self.waiting))
             return
         if self._anything_to_send():
-            self._relay(self.rng.choice(list(Door)))
+            self.actions.relay(self.rng.choice(list(Door)))
             return
         if self.world.queue.heads():
-            self._receive()
+            self._do("receive")
             return
-        for job in JOBS:
-            self._run(job, getattr(self.actors, job))
+        for job in ("resolve", "sweep", "drain", "dunning", "bill", "reconcile"):
+            self._do(job)
         if self.waiting or self._anything_to_send():
             return
         if self.rng.random() < 0.6:
-            self.rng.choice([act for _, name, act in self.actions if name in CALM])()
-        else:
-            self._to_next_moment()
+            self.rng.choice([act for _, name, act in self.choices if name in CALM])()
+        elif moment := moments.ahead(self.world).first:
+            self.advance(moment)
 
-    def _actions(self) -> list[tuple[float, str, Callable[[], None]]]:
-        plan, job = self.world.plan, self._job
-        actions: list[tuple[float, str, Callable[[], None]]] = [
-            (4, "checkout", self._checkout),
-            (14, "receive", self._receive),
-            (10, "relay sqs", lambda: self._relay(Door.SQS)),
-            (6, "relay kafka", lambda: self._relay(Door.KAFKA)),
-            (
-                12,
-                "time",
-                lambda: self.advance(self.rng.choice(MINUTES if plan.minutes else ADVANCES)),
-            ),
-            (1, "days", self._days),
-            *((3, name, job(name)) for name in JOBS if name not in plan.without),
-        ]
-        if plan.people:
-            actions += [
-                (3, "cancel", self._cancel),
-                (3, "instrument", self._instrument),
-                (3, "requeue", self._requeue),
-                (1, "write off", self._write_off),
-                (1, "change plan", self._change_plan),
-                (1, "pause", self._pause),
-                (1, "resume", self._resume),
-            ]
-        if plan.webhooks != "none":
-            actions.append((4, "webhook", self._webhook))
-        if plan.queue:
-            actions += [
-                (1, "lose the queue", self._lose_the_queue),
-                (2, "repeat", self._repeat),
-                (1, "republish", self._republish),
-                (1, "redrive", lambda: self.world.note(f"redrive {self.world.queue.redrive()}")),
-            ]
-        if plan.shorts:
-            actions.append((2, "short", self._short))
-        if plan.chaos:
-            actions.append((3, "rewrite", self._rewrite))
-        return actions
+    def _do(self, action: str) -> None:
+        for _, name, act in self.choices:
+            if name == action:
+                act()
 
-    # --- Turns --------------------------------------------------------------------------------------
+    def _anything_to_send(self) -> bool:
+        now = self.world.clock.real_now()
+        return OutboxMessage.objects.filter(
+            published_at__isnull=True, available_at__lte=now
+        ).exists()
 
-    def _run(self, name: str, work: Callable[[], object]) -> None:
-        turn = Turn(name, work)
-        self.world.note(f"{name} begins")
+    # --- Turns -------------------------------------------------------------------------------------
+
+    def begin(self, name: str, work: Callable[[], object]) -> None:
+        self.run(Turn(name, work))
+
+    def run(self, turn: Turn) -> None:
+        """Let a new turn run to its first point, or to its end."""
+        self.world.note(f"{turn.name} begins")
         self.world.hands.begin(turn)
         self._after(turn)
 
-    def _go_on(self, turn: Turn) -> None:
+    def go_on(self, turn: Turn) -> None:
+        """Let a waiting turn run to its next point, or die where it waits."""
         self.waiting.remove(turn)
-        crash = self.world.happens(self.world.plan.crash)
-        self.world.note(f"{turn.name} {'crashes' if crash else 'goes on'} at {turn.at}")
-        if crash:
-            self.world.faults["crash"] = self.world.faults.get("crash", 0) + 1
+        crash = self._crashes(turn, turn.at)
+        if not crash:
+            self.world.note(f"{turn.name} goes on at {turn.at}")
         self.world.hands.go_on(turn, raising=Crash(turn.at) if crash else None)
         self._after(turn)
 
@@ -225,13 +221,24 @@ class Schedule:
             turn.limit = FOR_EVER if frozen else world.clock.monotonic() + PATIENCE
             world.note(f"{turn.name} waits at {turn.at}{' frozen' if frozen else ''}")
             self.waiting.append(turn)
-        elif turn.error is None:
+            return
+        if turn.error is not None and turn.name.startswith("relay"):
+            self.connections.drop(turn.name)
+        if turn.error is None:
             world.note(f"{turn.name} ends: {turn.result}")
-        elif isinstance(turn.error, (Crash, *REFUSALS)):
+        elif isinstance(turn.error, (Crash, *REFUSALS)) or self._is_outage(turn):
             world.note(f"{turn.name} ends by {type(turn.error).__name__}")
         else:
             world.note(f"{turn.name} ends by {turn.error!r}")
             world.broken.append(f"{turn.name} raised {turn.error!r}")
+
+    def _is_outage(self, turn: Turn) -> bool:
+        """Only the API and a worker must wait for their database; a job has its next turn."""
+        if not self.world.away.was_away or turn.name.startswith(("client", "worker", "webhook")):
+            return False
+        return isinstance(turn.error, psycopg.OperationalError) or (
+            turn.error is not None and is_lost(turn.error)
+        )
 
     def _end_all(self) -> None:
         for turn in self.waiting:
@@ -239,7 +246,7 @@ class Schedule:
                 self.world.hands.go_on(turn, raising=Crash("the end"))
         self.waiting.clear()
 
-    def _is_running(self, name: str) -> bool:
+    def is_running(self, name: str) -> bool:
         return any(turn.name == name for turn in self.waiting)
 
     def advance(self, seconds: float) -> None:
@@ -248,220 +255,6 @@ class Schedule:
         while late := [turn for turn in self.waiting if turn.limit <= target]:
             if self.world.broken:
                 return
-            self._go_on(late[0])
+            self.go_on(late[0])
         self.world.note(f"time: {seconds:g} s")
         self.world.forward(seconds)
-
-    def _days(self) -> None:
-        """The business clock alone is moved, as CLOCK_FILE does."""
-        days = self.rng.choice(DAYS)
-        self.world.note(f"business time: {days} days")
-        self.world.clock.move_business(days=days)
-
-    # --- Actions ------------------------------------------------------------------------------------
-
-    def _job(self, name: str) -> Callable[[], None]:
-        """One of a kind at a time, by its lock; two where the lock was lost."""
-        names = [name, f"{name} again"] if self.world.plan.two_leaders else [name]
-
-        def act() -> None:
-            for free in (each for each in names if not self._is_running(each)):
-                self._run(free, getattr(self.actors, name))
-                return
-
-        return act
-
-    def _checkout(self) -> None:
-        if not self._is_running("client"):
-            self._run("client", self.actors.new_checkout())
-
-    def _receive(self) -> None:
-        names = [f"worker {n}" for n in range(self.world.plan.workers)]
-        free = [name for name in names if not self._is_running(name)]
-        heads = self.world.queue.heads()
-        if free and heads:
-            message = self.world.queue.receive(self.rng.choice(heads))
-            about = message.receive()
-            self.world.note(
-                f"{free[0]} receives {message.id} ({message.receives}): "
-                f"{self.world.name(about.charge_id)} {about.round}:{about.dispatch}"
-            )
-            self._run(free[0], self.actors.work_on(message))
-
-    def _relay(self, door: Door) -> None:
-        leaders = 2 if self.world.plan.two_leaders else 1
-        for name in [f"relay {door} {n}" for n in range(leaders)]:
-            if not self._is_running(name):
-                limit = self.rng.choice([1, 3, 1000])
-                self._run(name, self.actors.relay(door, limit=limit))
-                return
-
-    def _pick(self, found: Iterable[Any], kind: str, act: Callable[[Any], None]) -> None:
-        rows = list(found)
-        if rows:
-            row = self.rng.choice(rows)
-            self.world.note(f"{kind}: row {rows.index(row)} of {len(rows)}")
-            self._run(kind, lambda: act(row))
-
-    def _cancel(self) -> None:
-        self._pick(self.actors.subscriptions(), "cancel", self.actors.cancel)
-
-    def _requeue(self) -> None:
-        self._pick(self.actors.exhausted(), "requeue", self.actors.requeue)
-
-    def _write_off(self) -> None:
-        self._pick(self.actors.exhausted(), "write off", self.actors.write_off)
-
-    def _rewrite(self) -> None:
-        def act(charge_id: Any) -> None:
-            self.world.rewritten.add(charge_id)
-            self.actors.rewrite(charge_id)
-
-        self.world.faults["rewrite"] = self.world.faults.get("rewrite", 0) + 1
-        self._pick(self.actors.charges(), "rewrite", act)
-
-    def _change_plan(self) -> None:
-        plan = self.rng.choice(["monthly", "weekly"])
-        self._pick(
-            self.actors.subscriptions(), "change plan", lambda s: self.actors.change_plan(s, plan)
-        )
-
-    def _instrument(self) -> None:
-        token = self.actors.new_token()
-        self._pick(
-            self.actors.creators(), "instrument", lambda c: self.actors.add_instrument(c, token)
-        )
-
-    def _pause(self) -> None:
-        scope, subject = self.rng.choice(
-            [("all", ""), ("lane", LANE), ("plan", "weekly"), ("creator", "?")]
-        )
-        subject = str(self.rng.choice(self.actors.creators())) if subject == "?" else subject
-        seconds = self.rng.choice([None, 120, 2000])
-        self._run("pause", lambda: self.actors.pause(scope, subject, seconds))
-
-    def _resume(self) -> None:
-        self._pick(self.actors.holds(), "resume", self.actors.resume)
-
-    def _webhook(self) -> None:
-        if self.world.announced:
-            event = self.rng.choice(self.world.announced)
-            if self.rng.random() < 0.7:
-                self.world.announced.remove(event)
-            self._run("webhook", self.actors.deliver(event))
-
-    def _short(self) -> None:
-        """The processor takes three cents less of somebody's next charge, and says so."""
-        creator = str(self.rng.choice(self.actors.creators()))
-        self.world.fault("a short capture")
-        self.world.processor.instruct({"short": {"creator": creator, "by": "0.03"}})
-
-    def _republish(self) -> None:
-        """A person has everything sent again that was published of late."""
-        now, door = self.world.clock.real_now(), self.rng.choice(list(Door))
-        since = now - timedelta(hours=self.rng.choice([1, 48]))
-        self._run("republish", lambda: sum(outbox.republish(door=door, since=since, until=now)))
-
-    def _lose_the_queue(self) -> None:
-        self.world.fault(f"the queue loses {self.world.queue.lose_everything()}")
-
-    def _repeat(self) -> None:
-        if self.world.queue.messages:
-            self.world.queue.repeat(self.rng.choice(self.world.queue.messages))
-            self.world.note("a message is delivered again")
-
-    # --- Healing ------------------------------------------------------------------------------------
-
-    def heal(self) -> None:
-        """The faults end, everybody goes on, and time passes until nothing is left to be done."""
-        world = self.world
-        world.stormy = False
-        world.note("healing")
-        while self.waiting and not world.broken:
-            self._go_on(self.waiting[0])
-        for hold_id in self.actors.holds():
-            self.actors.resume(hold_id)
-        # A card that is pending for ever is asked for ever, once a day.
-        stuck = Instrument.objects.filter(token__contains="stuck").values_list("token", flat=True)
-        world.processor.instruct({"token": dict.fromkeys(stuck, "approve")})
-        world.billed_at = world.clock.business_now()
-        self.actors.bill()
-        for _ in range(HEALING_ROUNDS):
-            self._all_there_is_to_do()
-            if world.broken or not (self._to_next_moment() or self._last_look()):
-                return
-        raise Restless(f"not at rest after {HEALING_ROUNDS} rounds of healing: {self._why()}")
-
-    def _why(self) -> str:
-        charges = Charge.objects.exclude(state__in=TERMINAL).order_by("created_at", "id")
-        rows = OutboxMessage.objects.filter(published_at__isnull=True)
-        return " ".join(
-            [
-                *(
-                    f"{c.state}/{c.awaits}/{c.round}:{c.dispatch}/{c.next_round_at}"
-                    for c in charges
-                ),
-                *(f"{row.type}@{row.available_at}" for row in rows),
-                *(str(moment and moment.isoformat()) for moment in self._moments()),
-            ]
-        )
-
-    def _all_there_is_to_do(self) -> None:
-        world = self.world
-        while world.announced:
-            self.actors.deliver(world.announced.pop())()
-        for job in ("resolve", "drain", "dunning"):
-            getattr(self.actors, job)()
-        if self._silence:
-            world.swept += self.actors.sweep()
-        while True:
-            for door in Door:
-                self.actors.relay(door, limit=1000)()
-            heads = world.queue.heads()
-            if not heads:
-                return
-            message = world.queue.receive(heads[0])
-            result = self.actors.work_on(message)()
-            world.note(f"healing: {message.id} ({message.receives}) {result}")
-
-    def _to_next_moment(self) -> bool:
-        """Go forward to the next thing that happens by itself; False if nothing ever will."""
-        moments = [moment for moment in self._moments() if moment is not None]
-        if not moments:
-            return False
-        left = (min(moments) - self.world.clock.real_now()).total_seconds()
-        self.advance(max(left, 0) + 1)
-        return True
-
-    def _last_look(self) -> bool:
-        """The last requests arrive; what was believed not to be charged is asked about once more."""
-        if not self.world.network.late and self._looked_again:
-            return False
-        self._looked_again = True
-        self.advance(90_000)
-        return True
-
-    def _moments(self) -> list[datetime | None]:
-        world = self.world
-        about: dict[str, Any] = {
-            "now": world.clock.real_now(),
-            "after": world.ages.sweep_after,
-            "most": world.ages.sweep_most,
-        }
-        with connection.cursor() as cursor:
-            cursor.execute(_MOMENTS, about)
-            unsent, open_, webhook, dunning, hold, silent = cursor.fetchone()
-        moments = [world.queue.next_visible(), unsent, open_]
-        self._silence = bool(silent) and not any(moments)
-        if self._silence:
-            moments.append(silent)
-        return [*moments, webhook, dunning and dunning - world.clock.business_offset(), hold]
-
-    def _anything_to_send(self) -> bool:
-        now = self.world.clock.real_now()
-        return OutboxMessage.objects.filter(
-            published_at__isnull=True, available_at__lte=now
-        ).exists()
-
-
-CALM = frozenset({"checkout", "cancel", "instrument", "requeue", "change plan", "days", "time"})

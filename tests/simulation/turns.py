@@ -22,15 +22,22 @@ class Stuck(Exception):
 class Turn:
     """One run of `work` in a thread of its own."""
 
-    def __init__(self, name: str, work: Callable[[], object]) -> None:
+    def __init__(self, name: str, work: Callable[[], object], *, about: str = "") -> None:
         self.name = name
         self.work = work
+        self.about = about  # the message it works on
         self.at = ""
         self.done = False
         self.result: object = None
         self.error: BaseException | None = None
         self.limit: float = 0.0
         self.raising: BaseException | None = None
+        # Waits nowhere: a helper thread of its own works beside it.
+        self.runs_through = False
+        # What it reads now is the simulation's own question; no fault may strike.
+        self.looks_on = False
+        # The attempt it has sent, for others to meet.
+        self.attempt: object = None
         self.go = threading.Semaphore(0)
 
 
@@ -69,7 +76,7 @@ class Hands:
     def wait_here(self, point: str) -> None:
         """Called by product code in a turn: hand back to the scheduler until it says go on."""
         turn = current()
-        if turn is None:
+        if turn is None or turn.runs_through:
             return
         turn.at = point
         self._back.release()
@@ -93,7 +100,7 @@ class Hands:
             except BaseException as error:  # noqa: BLE001  a crash is one; the scheduler looks at it
                 turn.error = error
             _local.turn = None
-            turn.done, turn.at = True, ""
+            turn.done, turn.at, turn.attempt = True, "", None
             self._free.append(inbox)
             self._back.release()
         connection.close()

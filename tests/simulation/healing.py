@@ -1,0 +1,109 @@
+"""After the storm: everybody works again, and time passes until nothing is left to be done (I6)."""
+
+from typing import Final
+
+from checkout.models import TERMINAL, Charge, Door, Instrument, OutboxMessage
+from tests.simulation import moments
+from tests.simulation.moments import Moments
+from tests.simulation.schedule import Schedule
+
+ROUNDS: Final = 400
+
+
+class Restless(Exception):
+    """The world did not come to rest after healing (I6)."""
+
+
+class Healing:
+    """One world's way to quiet, in the scheduler's own thread: nothing waits and nothing fails."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.world = schedule.world
+        self.actors = schedule.actors
+        self._looked_again = not self.world.plan.last_defence
+
+    def run(self) -> None:
+        """Raises Restless."""
+        world = self.world
+        for hold_id in self.actors.holds():
+            self.actors.resume(hold_id)
+        world.network.refuse(0)
+        world.queue.go_away(0)
+        world.topic.back_at = float("-inf")
+        self._answer_clients()
+        # A card that is pending for ever is asked for ever, once a day.
+        stuck = Instrument.objects.filter(token__contains="stuck").values_list("token", flat=True)
+        world.processor.instruct({"token": dict.fromkeys(stuck, "approve"), "outage": False})
+        self.actors.bill()
+        for _ in range(ROUNDS):
+            now = moments.ahead(world)
+            self._all_there_is_to_do(now)
+            if world.broken or not (self._to_next_moment() or self._last_look()):
+                return
+        raise Restless(f"not at rest after {ROUNDS} rounds of healing: {self._why()}")
+
+    def _answer_clients(self) -> None:
+        """Nobody gives up: each key is asked with until it is answered (R49)."""
+        for asked in self.world.clients.unanswered:
+            self.world.clients.ask(asked)
+
+    def _all_there_is_to_do(self, now: Moments) -> None:
+        world = self.world
+        while world.announced:
+            world.clients.announce(world.announced.pop())
+        if now.attempt or now.webhook or world.plan.webhooks != "none" or self._looked_again:
+            self.actors.resolve()
+        if world.queue.dead:
+            self.actors.drain()
+        if now.is_due(now.dunning) or now.reviews:
+            self.actors.dunning()
+        if now.is_silent:
+            world.swept += self.actors.sweep()
+        self._carry_messages()
+        if world.queue.dead:
+            self.actors.drain()
+            self._carry_messages()
+
+    def _carry_messages(self) -> None:
+        world = self.world
+        while True:
+            for door in Door:
+                name = f"relay {door} 0"
+                self.actors.relay(door, name=name, limit=1000, backlog=False)()
+            heads = world.queue.heads()
+            if not heads:
+                return
+            for head in heads:
+                message = world.queue.receive(head)
+                result = self.actors.work_on(message)()
+                world.note(f"healing: {message.id} ({message.receives}) {result}")
+
+    def _to_next_moment(self) -> bool:
+        """Go forward to the next thing that happens by itself; False if nothing ever will."""
+        seconds = moments.ahead(self.world).first
+        if seconds is not None:
+            self.schedule.advance(seconds)
+        return seconds is not None
+
+    def _last_look(self) -> bool:
+        """The last requests arrive; what was believed not to be charged is asked about once more."""
+        if not self.world.network.late and self._looked_again:
+            return False
+        self._looked_again = True
+        self.schedule.advance(90_000)
+        return True
+
+    def _why(self) -> str:
+        charges = Charge.objects.exclude(state__in=TERMINAL).order_by("created_at", "id")
+        rows = OutboxMessage.objects.filter(published_at__isnull=True)
+        return " ".join(
+            [
+                *(
+                    f"{c.state}/{c.awaits}/{c.round}:{c.dispatch}/{c.next_round_at}"
+                    for c in charges
+                ),
+                *(f"{row.type}@{row.available_at}" for row in rows),
+                str(moments.ahead(self.world)),
+            ]
+        )
