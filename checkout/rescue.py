@@ -40,13 +40,14 @@ from checkout.moves import (
     locked_attempt,
     locked_charge,
     open_case,
+    open_repair_case,
     open_round,
     record_charge_event,
     repair_paid,
     seen,
     void,
 )
-from checkout.outcomes import Asked, record_outcome
+from checkout.outcomes import UNDECIDED, Asked, record_outcome
 
 logger = logging.getLogger(__name__)
 
@@ -248,11 +249,24 @@ _SILENT = """
 """
 
 
+# Undecided, and nothing is open whose answer could decide it: no receive or resolver comes for it.
+_STRANDED = """
+    SELECT c.id FROM checkout_charge c
+    WHERE c.state IN ('attempting', 'in_doubt', 'pending')
+      AND c.last_seen_at <= %(now)s - make_interval(secs => %(after)s)
+      AND NOT EXISTS (SELECT 1 FROM checkout_attempt a
+                      WHERE a.charge_id = c.id AND a.outcome = 'open')
+    ORDER BY c.last_seen_at, c.id
+    LIMIT %(limit)s
+"""
+
+
 def sweep(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
     """Dispatch what is owed, was published, and was not heard of for `sweep_after`: doubling each time.
 
     A schedule never evaporates, even if the queue loses everything (F30). A message that was merely
-    slow becomes stale by this, and is acknowledged without a call. Returns how many were dispatched.
+    slow becomes stale by this, and is acknowledged without a call. What a hand left undecided with
+    nothing open is owed again. Returns how many were dispatched.
     """
     now = clock.now()
     silent = _silent_charges(now=now, ages=ages, limit=limit)
@@ -269,25 +283,32 @@ def sweep(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
 
 
 def _silent_charges(*, now: Moment, ages: Ages, limit: int) -> list[UUID]:
+    values = {
+        "now": now.real,
+        "after": ages.sweep_after,
+        "most": ages.sweep_most,
+        "limit": limit,
+    }
+    found: list[UUID] = []
     with connection.cursor() as cursor:
-        cursor.execute(
-            _SILENT,
-            {
-                "now": now.real,
-                "after": ages.sweep_after,
-                "most": ages.sweep_most,
-                "limit": limit,
-            },
-        )
-        return [row[0] for row in cursor.fetchall()]
+        # Apart, so that the planner sees the index of what is owed and quiet.
+        for query in (_SILENT, _STRANDED):
+            cursor.execute(query, values)
+            found += [row[0] for row in cursor.fetchall()]
+    return found
 
 
 def _sweep_one(charge_id: UUID, *, now: Moment, ages: Ages) -> None:
     charge = locked_charge(charge_id)
     # A receive or an outcome came between the search and the lock: it is not silent any more.
     heard = charge.last_seen_at > now.real - timedelta(seconds=ages.sweep_after)
-    if charge.state not in OWED or charge.open_attempt() or heard:
+    if charge.state not in OWED | UNDECIDED or charge.open_attempt() or heard:
         return
+    if charge.state in UNDECIDED:
+        # Only a hand's edit leaves this. It is owed like any failed charge, unless it is paid: the
+        # receive looks.
+        open_repair_case(charge, reason=f"{charge.state} without an open attempt", now=now)
+        charge.move(S.FAILED_THEN_RETRY)
     charge.change(sweeps=min(charge.sweeps + 1, 20))
     dispatch(charge, now=now)
     logger.warning("swept", extra={"charge_id": charge.pk, "sweeps": charge.sweeps})

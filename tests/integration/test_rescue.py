@@ -418,6 +418,40 @@ def test_a_silent_charge_is_swept_after_20_minutes_then_twice_as_late_up_to_6_ho
     assert fresh(charge).dispatch == 8
 
 
+@pytest.mark.parametrize("state", ["attempting", "in_doubt", "pending"])
+def test_what_a_hand_left_undecided_with_nothing_open_is_owed_again(
+    world: World, state: str
+) -> None:
+    """F27, F30: no message and no attempt would ever come for it, and it would block its creator."""
+    charge = failed_then_retry(world)
+    published(charge)
+    rewrite(charge, state=state)
+
+    world.clock.forward(seconds=1199)
+    early = rescue.sweep(clock=world.clock, ages=world.ages)
+    world.clock.forward(seconds=1)
+    rescue.sweep(clock=world.clock, ages=world.ages)
+    world.receive(charge)
+
+    assert early == 0
+    assert fresh(charge).state == ChargeState.SUCCEEDED
+    assert Case.objects.filter(kind=CaseKind.REPAIRED_CHARGE, charge=charge).count() == 1
+
+
+def test_a_paid_charge_that_a_hand_left_undecided_is_not_charged_again(world: World) -> None:
+    """F27."""
+    charge = succeeded(world)
+    published(charge)
+    rewrite(charge, state=ChargeState.IN_DOUBT)
+    world.clock.forward(seconds=1200)
+
+    rescue.sweep(clock=world.clock, ages=world.ages)
+    world.receive(charge)
+
+    assert fresh(charge).state == ChargeState.SUCCEEDED
+    assert letters_of(charge) == "A"
+
+
 def test_a_queue_that_lost_everything_is_filled_again(world: World) -> None:
     """F30."""
     charges = [world.due_charge() for _ in range(3)]
