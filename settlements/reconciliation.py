@@ -250,7 +250,9 @@ def _end_run(run: ReconciliationRun, *, marks: int, now: Moment) -> None:
     run.save(update_fields=["creators", "marks", "opened", "cleared", "standing"])
     _forget_runs(now=now)
     counts = {name: getattr(run, name) for name in ("marks", "creators", "opened", "cleared")}
-    logger.info("reconciled", extra={"run": run.pk, "mode": str(run.mode), **counts})
+    # A pass that had nothing to look at comes every few seconds; its row and its age say enough.
+    level = logging.INFO if any(counts.values()) else logging.DEBUG
+    logger.log(level, "reconciled", extra={"run": run.pk, "mode": str(run.mode), **counts})
 
 
 def _moments(*, as_of: datetime, business: datetime, now: Moment) -> Mapping[str, Any]:
