@@ -6,6 +6,7 @@ go where the broker says it is, past any proxy: its fault is the broker's own en
 """
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -206,6 +207,13 @@ def mount_small_disk(folder: Path) -> None:
             check=False,  # refused in many containers: then the scenario says so
             capture_output=True,
         )
+
+
+def keep_data(home: Path) -> None:
+    """Copy what is about to be unmounted: whoever looks into a failed run wants to see its rows."""
+    for name in NODES:
+        if (home / name).is_mount():
+            shutil.copytree(home / name, home / f"{name}-kept", dirs_exist_ok=True)
 
 
 def unmount_small_disks(home: Path) -> None:

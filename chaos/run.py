@@ -28,7 +28,14 @@ from chaos.hands import (
     wait_until,
 )
 from chaos.load import open_load
-from chaos.parts import ALL_PROCESSES, Parts, opened_parts, services, unmount_small_disks
+from chaos.parts import (
+    ALL_PROCESSES,
+    Parts,
+    keep_data,
+    opened_parts,
+    services,
+    unmount_small_disks,
+)
 from chaos.scenes import programme
 from chaos.stage import Load, Outcome, Played, Scenario, Stage, Verdict
 from checkout.clock import Moment
@@ -75,7 +82,7 @@ def play(plan: Plan, *, home: Path | None = None) -> int:
     The supervisor has this thread, whose children die with it; the play has a thread of its own.
     """
     home = home or state_folder(purpose="-chaos")
-    ended, code = Event(), [1]
+    ended, code, failed = Event(), [1], 0
     unmount_small_disks(home)
     with opened_parts(home) as parts:
         (home / "logs").mkdir(exist_ok=True)
@@ -97,6 +104,8 @@ def play(plan: Plan, *, home: Path | None = None) -> int:
             finally:
                 ended.set()
                 player.join()
+                if failed or code[0]:
+                    keep_data(home)
                 unmount_small_disks(home)
     if failed:
         tell(log.read_text("utf-8")[-3000:])
