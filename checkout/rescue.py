@@ -7,7 +7,7 @@ and each works charge by charge, in transactions of its own, so that one broken 
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
@@ -283,7 +283,7 @@ def sweep(*, clock: Clock, ages: Ages, limit: int = 1000) -> int:
 
 
 def _silent_charges(*, now: Moment, ages: Ages, limit: int) -> list[UUID]:
-    values = {
+    values: dict[str, datetime | float] = {
         "now": now.real,
         "after": ages.sweep_after,
         "most": ages.sweep_most,
