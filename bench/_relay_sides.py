@@ -23,7 +23,7 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 TIMEOUT = 30.0
 _INSERT = """
     COPY checkout_outboxmessage (event_id, door, key, event_seq, type, subject, payload,
-      payload_sha256, created_at, available_at, tries, last_error) FROM STDIN
+      payload_sha256, created_at, available_at) FROM STDIN
 """
 
 
@@ -99,8 +99,8 @@ def commit(*, count: int, creators: Sequence[UUID]) -> list[Outgoing]:
         for each in messages:
             sha = outbox.digest(each.payload)
             what = (each.event_id, "kafka", each.key, each.event_seq, each.type, each.subject)
-            copy.write_row((*what, each.payload, sha, NOW, NOW, 0, ""))
-    lock_connection().execute("ANALYZE checkout_outboxmessage")
+            copy.write_row((*what, each.payload, sha, NOW, NOW))
+    lock_connection().execute("ANALYZE checkout_outboxmessage, checkout_pendingmessage")
     return messages
 
 

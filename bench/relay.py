@@ -30,6 +30,7 @@ from devstack.ports import free_port
 from devstack.postgres import Postgres
 
 MESSAGES = int(os.environ.get("BENCH_MESSAGES", "8000"))
+OTHER_BROKER = os.environ.get("BENCH_KAFKA", "")
 CREATORS = 500
 ROUNDS = 3
 WANTED = 0.5
@@ -47,8 +48,9 @@ def servers() -> Iterator[tuple[str, str]]:
         broker = Kafka(Path(folder) / "kafka", free_port())
         try:
             database.start()
-            broker.start()
-            yield database.dsn(), broker.address
+            if not OTHER_BROKER:
+                broker.start()
+            yield database.dsn(), OTHER_BROKER or broker.address
         finally:
             broker.kill()
             database.kill()

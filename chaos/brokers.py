@@ -20,8 +20,7 @@ ANSWERS_CUT: Final = 15
 
 _ATTEMPTS: Final = "SELECT count(*) FROM checkout_attempt"
 _UNSENT: Final = """
-    SELECT count(*) FROM checkout_outboxmessage
-    WHERE door = 'kafka' AND published_at IS NULL AND parked_at IS NULL
+    SELECT count(*) FROM checkout_pendingmessage WHERE door = 'kafka' AND parked_at IS NULL
 """
 _PAID: Final = """
     SELECT id::text FROM checkout_charge WHERE state = 'succeeded'

@@ -257,10 +257,7 @@ def queue_loses_everything(stage: Stage) -> None:
 
 
 def sent(stage: Stage) -> int:
-    return count(
-        stage,
-        "SELECT count(*) FROM checkout_outboxmessage WHERE door = 'sqs' AND published_at IS NOT NULL",
-    )
+    return count(stage, "SELECT count(*) FROM checkout_publishedmessage WHERE door = 'sqs'")
 
 
 def queue_client(stage: Stage) -> Any:

@@ -366,13 +366,13 @@ _BILL: Final = """
       -- Ordered, so that within a creator the ids grow as the sequence does: the relay goes by id.
       INSERT INTO checkout_outboxmessage (
         event_id, door, key, event_seq, type, subject, payload, payload_sha256, created_at,
-        available_at, tries, last_error)
+        available_at)
       SELECT n.event_id, 'kafka', n.creator_id, s.before + n.place, 'charge.billed', n.charge_id,
-        n.event_payload, n.event_sha256, m.real, m.real, 0, ''
+        n.event_payload, n.event_sha256, m.real, m.real
       FROM new n JOIN sequenced s ON s.id = n.creator_id CROSS JOIN moment m
       UNION ALL
       SELECT n.due_id, 'sqs', n.creator_id, NULL, 'charge.due', n.charge_id,
-        n.due_payload, n.due_sha256, m.real, m.real, 0, ''
+        n.due_payload, n.due_sha256, m.real, m.real
       FROM new n CROSS JOIN moment m
       ORDER BY 2, 3, 4
     )

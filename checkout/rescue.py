@@ -241,9 +241,10 @@ _SILENT = """
       AND NOT EXISTS (SELECT 1 FROM checkout_attempt a
                       WHERE a.charge_id = c.id AND a.outcome = 'open')
       AND NOT EXISTS (SELECT 1 FROM checkout_outboxmessage m
+                      LEFT JOIN checkout_publishedmessage p ON p.message_id = m.id
                       WHERE m.subject = c.id AND m.door = 'sqs'
-                        AND (m.published_at IS NULL
-                             OR m.published_at > %(now)s - make_interval(secs => %(after)s)))
+                        AND (p.message_id IS NULL
+                             OR p.published_at > %(now)s - make_interval(secs => %(after)s)))
     ORDER BY c.last_seen_at, c.id
     LIMIT %(limit)s
 """

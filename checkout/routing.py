@@ -14,7 +14,7 @@ from checkout.models import (
     Hold,
     HoldKind,
     HoldScope,
-    OutboxMessage,
+    PendingMessage,
     RoutingRule,
 )
 
@@ -133,12 +133,11 @@ def lift_hold(*, hold_id: int, by: str, now: Moment) -> Hold:
     if lifted.update(lifted_at=now.real, lifted_by=by) != 1:
         raise UnknownHold(f"hold {hold_id} is not in force")
     hold = Hold.objects.get(pk=hold_id)
-    OutboxMessage.objects.filter(
+    PendingMessage.objects.filter(
         door=Door.SQS,
-        published_at__isnull=True,
         parked_at__isnull=True,
         available_at__gt=now.real,
-        subject__in=_owed_under(hold).values("id"),
+        message__subject__in=_owed_under(hold).values("id"),
     ).update(available_at=now.real)
     return hold
 

@@ -360,12 +360,13 @@ class EventProducer:
     def _enqueue(
         self, producer: Producer, message: Outgoing, reports: dict[int, Answer]
     ) -> Refused | None:
+        number = message.id
+
         def report(error: KafkaError | None, delivered: Message) -> None:
             if error is None:
-                place = delivered.partition(), delivered.offset()
-                reports[message.id] = Acknowledged(message.id, *place)
+                reports[number] = Acknowledged(number, delivered.partition(), delivered.offset())
             else:
-                reports[message.id] = _refused(message.id, error)
+                reports[number] = _refused(number, error)
 
         try:
             validate_payload(message.type, message.payload)

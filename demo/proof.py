@@ -28,6 +28,7 @@ from checkout.models import (
     LedgerAccount,
     LedgerPosting,
     OutboxMessage,
+    PublishedMessage,
     Subscription,
 )
 from demo.journal import captures_of
@@ -185,7 +186,7 @@ def events() -> Line:
     recorded = dict(
         OutboxMessage.objects.filter(door=Door.KAFKA).values_list("event_id", "payload_sha256")
     )
-    published = OutboxMessage.objects.filter(door=Door.KAFKA, published_at__isnull=False).count()
+    published = PublishedMessage.objects.filter(door=Door.KAFKA).count()
     records = list(wiring.topic_reader().read_back(offsets={}))
     read = {record.event_id: record.sha256 for record in records}
     gaps = sequence_gaps({(record.key, record.sequence) for record in records})

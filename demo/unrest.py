@@ -16,8 +16,8 @@ SELECT
   (SELECT count(*) FROM checkout_charge
     WHERE awaits = 'date' AND next_round_at <= %(business)s),
   (SELECT count(*) FROM checkout_attempt WHERE outcome = 'open'),
-  (SELECT count(*) FROM checkout_outboxmessage
-    WHERE published_at IS NULL AND parked_at IS NULL AND available_at <= %(real)s)
+  (SELECT count(*) FROM checkout_pendingmessage
+    WHERE parked_at IS NULL AND available_at <= %(real)s)
 """
 
 

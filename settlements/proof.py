@@ -142,7 +142,11 @@ def prove(*, charge: Charge, now: Moment) -> Proof:
 def read_facts(charge: Charge) -> Facts:
     """All records of a charge, by their indexes."""
     attempts = list(charge.attempts.select_related("instrument").order_by("round", "number"))
-    messages = list(OutboxMessage.objects.filter(subject=charge.pk).order_by("id"))
+    messages = list(
+        OutboxMessage.objects.filter(subject=charge.pk)
+        .select_related("pending", "published")
+        .order_by("id")
+    )
     lines = StatementLine.objects.filter(key__in=[attempt.pk for attempt in attempts])
     events = [message.event_id for message in messages if message.door == Door.KAFKA]
     return Facts(
@@ -318,12 +322,12 @@ def _told(facts: Facts) -> Tick:
         text = f"{event.type}, number {event.event_seq} of the creator, read back from the topic"
         text += f" (partition {at.partition}, offset {at.offset})."
         return Tick(name, Verdict.PROVED, amount, text)
-    if event.parked_at:
-        text = f"{event.type} was refused and is parked: {event.last_error}"
+    if event.waiting and event.waiting.parked_at:
+        text = f"{event.type} was refused and is parked: {event.waiting.last_error}"
         return Tick(name, Verdict.DISCREPANT, amount, text)
     text = (
-        f"{event.type} was published {_at(event.published_at)} and not read back yet."
-        if event.published_at
+        f"{event.type} was published {_at(event.acknowledged.published_at)} and not read back yet."
+        if event.acknowledged
         else f"{event.type} is recorded and waits to be published."
     )
     return Tick(name, Verdict.AWAITING, amount, text)

@@ -92,14 +92,15 @@ def _messages(facts: Facts) -> Iterator[Happening]:
 
 
 def _message(message: OutboxMessage) -> tuple[str, str, str]:
-    out = f"published {message.published_at:%H:%M:%S}" if message.published_at else "not published"
-    if message.parked_at:
-        out = f"parked: {message.last_error}"
+    waiting, sent = message.waiting, message.acknowledged
+    out = f"published {sent.published_at:%H:%M:%S}" if sent else "not published"
+    if waiting and waiting.parked_at:
+        out = f"parked: {waiting.last_error}"
     if message.door == Door.SQS:
         later = message.available_at > message.created_at
         when = f", to leave {message.available_at:%Y-%m-%d %H:%M:%S}" if later else ""
         return "dispatch", "pending", f"{message.type} recorded{when}; {out}"
-    seen = ", read back" if message.seen_at else ""
+    seen = ", read back" if sent and sent.seen_at else ""
     return "event", "quiet", f"{message.type}, number {message.event_seq}; {out}{seen}"
 
 

@@ -2,7 +2,7 @@
 production cannot reach."""
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -22,7 +22,9 @@ from checkout.models import (
     Door,
     Interval,
     OutboxMessage,
+    PendingMessage,
     Plan,
+    PublishedMessage,
     RoutingRule,
     Subscription,
 )
@@ -138,6 +140,23 @@ def attempts(charge: Charge) -> list[Attempt]:
 
 def dispatches(charge: Charge) -> list[OutboxMessage]:
     return list(OutboxMessage.objects.filter(subject=charge.pk, door=Door.SQS).order_by("id"))
+
+
+def publish(
+    message: OutboxMessage, *, at: datetime, partition: int | None = None, offset: int | None = None
+) -> None:
+    """Mark a message as the relay does, without a broker; real time."""
+    with transaction.atomic():
+        PublishedMessage.objects.update_or_create(
+            pk=message.pk,
+            defaults={
+                "door": message.door,
+                "published_at": at,
+                "kafka_partition": partition,
+                "kafka_offset": offset,
+            },
+        )
+        PendingMessage.objects.filter(pk=message.pk).delete()
 
 
 def events(charge: Charge) -> list[str]:

@@ -14,7 +14,7 @@ from checkout.failpoints import Crash
 from checkout.messages import DeadLetter, Receive
 from checkout.models import Door, OutboxMessage
 from checkout.outcomes import Fate
-from tests.factories import World
+from tests.factories import World, publish
 
 
 @dataclass
@@ -39,13 +39,11 @@ class Line:
 
     def relay(self) -> None:
         now = self.world.clock.real_now()
-        rows = OutboxMessage.objects.filter(
-            door=Door.SQS, published_at__isnull=True, available_at__lte=now
-        )
+        rows = OutboxMessage.objects.filter(pending__door=Door.SQS, pending__available_at__lte=now)
         for row in rows.order_by("id"):
             body = json.loads(row.payload)
             self.messages.append(Waiting(f"m{row.pk}", row.key, body, visible_at=now))
-            OutboxMessage.objects.filter(pk=row.pk).update(published_at=now)
+            publish(row, at=now)
 
     def work(self) -> None:
         """Receive what is visible, one message a group."""

@@ -51,7 +51,7 @@ def record(creator: Creator, number: int, *, clock: FakeClock) -> None:
 
 
 def unpublished(door: str = "kafka") -> list[OutboxMessage]:
-    return list(OutboxMessage.objects.filter(door=door, published_at=None).order_by("id"))
+    return list(OutboxMessage.objects.filter(pending__door=door).order_by("id"))
 
 
 def rows(creator: Creator, door: str = "kafka") -> list[OutboxMessage]:

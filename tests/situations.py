@@ -43,7 +43,7 @@ from checkout.models import (
     OutboxMessage,
 )
 from checkout.outcomes import Fate
-from tests.factories import World, attempts, dispatches, fresh
+from tests.factories import World, attempts, dispatches, fresh, publish
 
 SOFT: Final = Declined(DeclineClass.ISSUER_SOFT, "do_not_honor")
 TECHNICAL: Final = Declined(DeclineClass.TECHNICAL, "issuer_unavailable")
@@ -263,8 +263,8 @@ def write_off(world: World, charge: Charge) -> None:
 def published(charge: Charge) -> None:
     """The relay sent everything of this charge, long ago."""
     waiting = OutboxMessage.objects.filter(subject=charge.pk, door=Door.SQS)
-    for message in waiting.filter(published_at__isnull=True):
-        OutboxMessage.objects.filter(pk=message.pk).update(published_at=message.created_at)
+    for message in waiting.filter(pending__isnull=False):
+        publish(message, at=message.created_at)
 
 
 def letter(charge: Charge, *, name: str = "letter-1", **older: int) -> DeadLetter:

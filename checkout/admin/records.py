@@ -44,14 +44,13 @@ OpenFilter = fixed_filter(
     "open or closed",
     {"yes": ("open", Q(closed_at__isnull=True)), "no": ("closed", Q(closed_at__isnull=False))},
 )
-# In the words of the relays' own indexes: one a door.
 UnpublishedFilter = fixed_filter(
     "waiting",
     "waiting to leave",
     {
         door.value: (
             f"by {door.value}",
-            Q(door=door.value, published_at__isnull=True, parked_at__isnull=True),
+            Q(pending__door=door.value, pending__parked_at__isnull=True),
         )
         for door in Door
     },
@@ -73,6 +72,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
         "whereabouts",
     )
     list_filter = ("door", UnpublishedFilter)
+    list_select_related = ("pending", "published")
     ordering = ("-created_at", "-id")
     search_fields = ("id",)
     search_help_text = "The event id, the subject's id (a charge) or the creator's id"
@@ -92,14 +92,15 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
 
     @admin.display(description="where it is")
     def whereabouts(self, message: OutboxMessage) -> str:
-        if message.parked_at:
-            return f"parked: {message.last_error}"
-        if message.published_at is None:
-            return "waits" + (f", {message.tries} tries" if message.tries else "")
-        if message.kafka_offset is None:
-            return f"sent {instant(message.published_at)}"
-        seen = ", read back" if message.seen_at else ""
-        return f"partition {message.kafka_partition} at {message.kafka_offset}{seen}"
+        waiting, sent = message.waiting, message.acknowledged
+        if waiting is not None and waiting.parked_at:
+            return f"parked: {waiting.last_error}"
+        if sent is None:
+            return "waits" + (f", {waiting.tries} tries" if waiting and waiting.tries else "")
+        if sent.kafka_offset is None:
+            return f"sent {instant(sent.published_at)}"
+        seen = ", read back" if sent.seen_at else ""
+        return f"partition {sent.kafka_partition} at {sent.kafka_offset}{seen}"
 
 
 @admin.register(Case)

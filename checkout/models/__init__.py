@@ -31,7 +31,7 @@ from checkout.models.creators import (
 )
 from checkout.models.figures import RETRY_SLOTS, Heartbeat, RetryCounter, UnreplicatedCommits
 from checkout.models.ledger import EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
-from checkout.models.outbox import Door, OutboxMessage
+from checkout.models.outbox import Door, OutboxMessage, PendingMessage, PublishedMessage
 
 __all__ = [
     "LEGAL_MOVES",
@@ -64,7 +64,9 @@ __all__ = [
     "LedgerPosting",
     "NotLocked",
     "OutboxMessage",
+    "PendingMessage",
     "Plan",
+    "PublishedMessage",
     "RetryCounter",
     "RoutingRule",
     "Subscription",

@@ -1,5 +1,10 @@
-"""What must leave the service: dispatches for SQS, events for Kafka. One table, two doors."""
+"""What must leave the service: dispatches for SQS, events for Kafka. One table, two doors.
 
+Three tables: what is said (never changed), what still waits (short), what a broker acknowledged
+(narrow). A mark is then a DELETE and an INSERT of a few bytes, instead of a new version of the message.
+"""
+
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 
@@ -10,7 +15,10 @@ class Door(models.TextChoices):
 
 
 class OutboxMessage(models.Model):
-    """A committed message; `payload` holds the exact characters that are sent."""
+    """A committed message; `payload` holds the exact characters that are sent. Append-only by trigger.
+
+    Each one is either pending or published; triggers write the one and guard the way to the other.
+    """
 
     id = models.BigAutoField(primary_key=True)
     event_id = models.UUIDField(unique=True)
@@ -24,13 +32,6 @@ class OutboxMessage(models.Model):
     payload_sha256 = models.CharField(max_length=64)
     created_at = models.DateTimeField()
     available_at = models.DateTimeField()
-    published_at = models.DateTimeField(null=True, blank=True)
-    tries = models.PositiveIntegerField(default=0)
-    last_error = models.CharField(max_length=500, blank=True, default="")
-    parked_at = models.DateTimeField(null=True, blank=True)
-    kafka_partition = models.IntegerField(null=True, blank=True)
-    kafka_offset = models.BigIntegerField(null=True, blank=True)
-    seen_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -45,27 +46,82 @@ class OutboxMessage(models.Model):
             ),
         ]
         indexes = [
-            # One a door and by id alone: so the planner knows that they follow the table's own order,
-            # and a claim never walks past what is published or waits at the other door.
-            models.Index(
-                fields=["id"],
-                condition=Q(door="sqs", published_at__isnull=True, parked_at__isnull=True),
-                name="outbox_unpublished_sqs",
-            ),
-            models.Index(
-                fields=["id"],
-                condition=Q(door="kafka", published_at__isnull=True, parked_at__isnull=True),
-                name="outbox_unpublished_kafka",
-            ),
-            # A parked message holds back its key, so each claim looks for them.
-            models.Index(
-                fields=["door", "key", "id"],
-                condition=Q(published_at__isnull=True, parked_at__isnull=False),
-                name="outbox_parked",
-            ),
             models.Index(fields=["subject", "door"], name="outbox_subject"),
             models.Index(fields=["-created_at", "-id"], name="outbox_newest"),
         ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.subject}"
+
+    @property
+    def waiting(self) -> "PendingMessage | None":
+        """How it waits; None once a broker acknowledged it."""
+        return getattr(self, "pending", None)
+
+    @property
+    def acknowledged(self) -> "PublishedMessage | None":
+        """When and where a broker took it; None while it waits."""
+        return getattr(self, "published", None)
+
+
+class PendingMessage(models.Model):
+    """A message that no broker has acknowledged. Written by the trigger on the outbox, deleted by a mark.
+
+    `available_at` may come forward when a hold is lifted; the message keeps its own.
+    """
+
+    # No foreign key in the database: a trigger writes these rows, and messages are never deleted.
+    message = models.OneToOneField(
+        OutboxMessage,
+        primary_key=True,
+        on_delete=models.PROTECT,
+        related_name="pending",
+        db_constraint=False,
+    )
+    door = models.CharField(max_length=5, choices=Door.choices)
+    key = models.UUIDField()
+    available_at = models.DateTimeField()
+    tries = models.PositiveIntegerField(default=0)
+    last_error = models.CharField(max_length=500, blank=True, default="")
+    parked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            # One door's backlog never lies in the way of the other's claim.
+            models.Index(fields=["door", "message"], name="pending_door"),
+            # A parked message holds back its key, so each claim looks for them.
+            models.Index(
+                fields=["door", "key", "message"],
+                condition=Q(parked_at__isnull=False),
+                name="pending_parked",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"message {self.message_id} waits at {self.door}"
+
+
+class PublishedMessage(models.Model):
+    """A message that a broker acknowledged: when, where, and when the topic was read to hold it (R45)."""
+
+    message = models.OneToOneField(
+        OutboxMessage,
+        primary_key=True,
+        on_delete=models.PROTECT,
+        related_name="published",
+        db_constraint=False,
+    )
+    door = models.CharField(max_length=5, choices=Door.choices)
+    published_at = models.DateTimeField()
+    kafka_partition = models.IntegerField(null=True, blank=True)
+    kafka_offset = models.BigIntegerField(null=True, blank=True)
+    seen_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            # Rows lie in the order of time, so a few bytes for each range of pages find any hour.
+            BrinIndex(fields=["published_at"], name="published_time", pages_per_range=16),
+        ]
+
+    def __str__(self) -> str:
+        return f"message {self.message_id} published by {self.door}"

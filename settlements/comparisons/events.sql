@@ -52,17 +52,18 @@ GROUP BY r.event_id, r.key, c.id
 UNION ALL
 SELECT 'missing', m.event_id::text, m.key, a.charge_id, c.id, '', 0.00, 0.00,
        'Event ' || m.event_seq || ' (' || m.type || ') was published '
-         || to_char(m.published_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+         || to_char(p.published_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
          || ' UTC, but the topic does not hold it.'
 FROM messages m
+JOIN checkout_publishedmessage p ON p.message_id = m.id
 LEFT JOIN about a ON a.id = m.id
 LEFT JOIN checkout_creator c ON c.id = m.key
-LEFT JOIN settlements_topicprogress t ON t.partition = m.kafka_partition
+LEFT JOIN settlements_topicprogress t ON t.partition = p.kafka_partition
 -- Acknowledged before the last reading began: then that reading saw it, if it was there.
-WHERE m.published_at < %(topic_read_at)s::timestamptz - interval '2 minutes'
+WHERE p.published_at < %(topic_read_at)s::timestamptz - interval '2 minutes'
   AND NOT EXISTS (SELECT 1 FROM settlements_topicrecord r WHERE r.event_id = m.event_id)
   -- What lay before the oldest record that was read is gone by retention.
-  AND (m.kafka_offset IS NULL OR t.first_offset IS NULL OR m.kafka_offset >= t.first_offset)
+  AND (p.kafka_offset IS NULL OR t.first_offset IS NULL OR p.kafka_offset >= t.first_offset)
 UNION ALL
 SELECT 'order', r.event_id::text, r.key, NULL, c.id, '', 0.00, 0.00,
        'The topic holds event ' || r.sequence || ' of the creator before event ' || r.before || '.'

@@ -34,5 +34,5 @@ SELECT d.key FROM settlements_discrepancy d
 WHERE d.kind = 'periods' AND d.cleared_at IS NULL AND d.key IS NOT NULL
 UNION
 -- Published, and the topic has been read further since.
-SELECT o.key FROM checkout_outboxmessage o
-WHERE o.door = 'kafka' AND o.published_at IS NOT NULL AND o.seen_at IS NULL;
+SELECT o.key FROM checkout_publishedmessage p JOIN checkout_outboxmessage o ON o.id = p.message_id
+WHERE p.door = 'kafka' AND p.seen_at IS NULL;

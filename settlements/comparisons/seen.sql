@@ -1,13 +1,13 @@
 -- A verified message keeps when it was (R45). In id order, as the relay marks, so that neither waits
 -- for the other in a circle.
-UPDATE checkout_outboxmessage o SET seen_at = %(now)s
+UPDATE checkout_publishedmessage p SET seen_at = %(now)s
 FROM (
   SELECT m.id FROM reconcile_creator k
   JOIN checkout_outboxmessage m ON m.key = k.id AND m.door = 'kafka'
-    AND m.published_at IS NOT NULL AND m.seen_at IS NULL
+  JOIN checkout_publishedmessage u ON u.message_id = m.id AND u.seen_at IS NULL
   WHERE EXISTS (SELECT 1 FROM settlements_topicrecord r
                 WHERE r.event_id = m.event_id AND r.sha256 = m.payload_sha256
                   AND r.key = m.key AND r.sequence = m.event_seq)
-  ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+  ORDER BY m.id FOR UPDATE OF u SKIP LOCKED
 ) verified
-WHERE o.id = verified.id
+WHERE p.message_id = verified.id

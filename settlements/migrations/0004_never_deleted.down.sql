@@ -1,4 +1,4 @@
-DROP INDEX settlements_message_unseen;
+DROP INDEX IF EXISTS settlements_message_unseen;
 DROP TRIGGER settlements_never_deleted ON settlements_statementline;
 DROP TRIGGER settlements_never_deleted ON settlements_discrepancy;
 DROP TRIGGER settlements_never_deleted ON settlements_settlementschedule;

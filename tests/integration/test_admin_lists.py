@@ -70,15 +70,21 @@ INSERT INTO checkout_attempt
     FROM checkout_charge c JOIN checkout_instrument i ON i.creator_id = c.creator_id
    WHERE c.state <> 'due';
 INSERT INTO checkout_outboxmessage
-    (event_id, door, key, event_seq, type, subject, payload, payload_sha256, created_at, available_at,
-     published_at, tries, last_error)
+    (event_id, door, key, event_seq, type, subject, payload, payload_sha256, created_at, available_at)
   SELECT md5('message' || c.id)::uuid, 'kafka', c.creator_id,
          row_number() OVER (PARTITION BY c.creator_id ORDER BY c.id), 'charge.billed', c.id, '{}', '',
-         c.created_at, c.created_at,
-         CASE WHEN c.state = 'due' THEN NULL ELSE c.created_at END, 1, ''
+         c.created_at, c.created_at
     FROM checkout_charge c;
+WITH published AS (
+  INSERT INTO checkout_publishedmessage (message_id, door, published_at)
+  SELECT m.id, m.door, m.created_at FROM checkout_outboxmessage m
+  JOIN checkout_charge c ON c.id = m.subject WHERE c.state <> 'due'
+  RETURNING message_id
+)
+DELETE FROM checkout_pendingmessage p USING published WHERE p.message_id = published.message_id;
 ANALYZE checkout_account, checkout_creator, checkout_subscription, checkout_subscriptionterms,
-  checkout_charge, checkout_instrument, checkout_attempt, checkout_outboxmessage;
+  checkout_charge, checkout_instrument, checkout_attempt, checkout_outboxmessage,
+  checkout_pendingmessage, checkout_publishedmessage;
 """
 LARGE = ("checkout_charge", "checkout_attempt", "checkout_outboxmessage")
 

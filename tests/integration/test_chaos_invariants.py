@@ -353,8 +353,12 @@ IN_THE_DATABASE: Final[dict[str, tuple[str, set[str]]]] = {
         {ORDER},
     ),
     "a message that was not sent": (
-        "UPDATE checkout_outboxmessage SET published_at = NULL WHERE id ="
-        " (SELECT max(id) FROM checkout_outboxmessage WHERE door = 'kafka')",
+        "WITH gone AS (DELETE FROM checkout_publishedmessage WHERE message_id ="
+        " (SELECT max(id) FROM checkout_outboxmessage WHERE door = 'kafka') RETURNING message_id)"
+        " INSERT INTO checkout_pendingmessage"
+        " (message_id, door, key, available_at, tries, last_error)"
+        " SELECT id, door, key, available_at, 0, '' FROM gone"
+        " JOIN checkout_outboxmessage ON id = message_id",
         {REST},
     ),
     "an attempt without an outcome": (

@@ -11,7 +11,7 @@ import pytest
 from checkout.models import Creator, Door, OutboxMessage
 from settlements import reconciliation
 from settlements.models import Discrepancy, Kind, TopicProgress, TopicRecord
-from tests.factories import World
+from tests.factories import World, publish
 from tests.factories_settlements import edit
 
 pytestmark = pytest.mark.django_db
@@ -71,7 +71,7 @@ class Scene:
 
     def publish(self, **changed: Any) -> list[OutboxMessage]:
         """Send and mark every message that waits, as the relay does."""
-        waiting = OutboxMessage.objects.filter(door=Door.KAFKA, published_at__isnull=True)
+        waiting = OutboxMessage.objects.filter(pending__door=Door.KAFKA)
         sent = list(waiting.order_by("id"))
         for message in sent:
             record = self.topic.take(message, **changed)
@@ -79,10 +79,11 @@ class Scene:
         return sent
 
     def mark(self, message: OutboxMessage, record: Held) -> None:
-        OutboxMessage.objects.filter(pk=message.pk).update(
-            published_at=self.world.clock.real_now(),
-            kafka_partition=record.partition,
-            kafka_offset=record.offset,
+        publish(
+            message,
+            at=self.world.clock.real_now(),
+            partition=record.partition,
+            offset=record.offset,
         )
 
     def look_again(self) -> None:
@@ -125,7 +126,7 @@ def test_published_events_are_verified_and_keep_when(scene):
     scene.look_again()
 
     assert named() == []
-    assert all(message.seen_at for message in events())
+    assert all(message.published.seen_at for message in events())
     assert TopicRecord.objects.count() == len(events())
 
 
@@ -165,7 +166,7 @@ def test_an_event_sent_again_is_found_and_clears_its_discrepancy(scene):
     scene.look_again()
 
     assert named() == []
-    assert OutboxMessage.objects.get(pk=message.pk).seen_at is not None
+    assert OutboxMessage.objects.get(pk=message.pk).published.seen_at is not None
 
 
 def test_a_record_sent_twice_is_no_discrepancy(scene):

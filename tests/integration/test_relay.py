@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from checkout import outbox
 from checkout.clock import Clock
 from checkout.messages import Refused
-from checkout.models import Case, CaseKind, Creator, Door, Heartbeat, OutboxMessage
+from checkout.models import Case, CaseKind, Creator, Door, Heartbeat, OutboxMessage, PendingMessage
 from checkout.relay import ENDED, Batch, MarkFailed, Relay, relay_backlog, relay_batch
 from tests import factories
 from tests.factories import World
@@ -80,9 +80,10 @@ def test_what_was_acknowledged_is_marked_with_its_place(
 
     assert done == Batch(3, outbox.Settled(marked=3))
     assert broker.sequences(aigerim.pk) == [1, 2, 3]
-    assert [(m.published_at, m.kafka_offset, m.tries) for m in rows(aigerim)] == [
-        (clock.real_now(), offset, 1) for offset in range(3)
+    assert [(m.published.published_at, m.published.kafka_offset) for m in rows(aigerim)] == [
+        (clock.real_now(), offset) for offset in range(3)
     ]
+    assert [m.waiting for m in rows(aigerim)] == [None] * 3
     assert relay(broker, clock, lock_connection).read == 0
 
 
@@ -106,14 +107,14 @@ def test_after_a_failed_row_later_rows_of_its_key_are_sent_again_behind_it(
     broker.refusals = refuse(failed, permanent=False)
 
     first = relay(broker, clock, lock_connection)
+    waits = PendingMessage.objects.get(pk=failed.pk)
     broker.refusals = {}
     relay(broker, clock, lock_connection)
 
     assert first.settled == outbox.Settled(marked=3, again=2)
     assert broker.sequences(aigerim.pk) == [1, 3, 2, 3]
     assert broker.sequences(timur.pk) == [1, 2]
-    failed.refresh_from_db()
-    assert (failed.tries, failed.last_error) == (2, "")
+    assert (waits.tries, waits.last_error) == (1, "too large")
     assert not unpublished()
 
 
@@ -134,7 +135,7 @@ def test_a_row_refused_for_good_is_parked_with_a_case_and_holds_only_its_key(
     assert case.creator == aigerim
     assert "too large" in case.reason
     assert broker.sequences(timur.pk) == [1, 2]
-    assert [row.published_at is not None for row in rows(aigerim)] == [True, False, False, False]
+    assert [row.waiting is None for row in rows(aigerim)] == [True, False, False, False]
     assert outbox.depth(now=clock.real_now())[Door.KAFKA].parked == 1
 
 
@@ -161,7 +162,7 @@ def test_a_delayed_row_holds_back_nothing_and_leaves_when_its_time_has_come(
     world = World(clock=clock)
     charge = world.due_charge()
     later = clock.real_now().replace(hour=13)
-    OutboxMessage.objects.filter(subject=charge.pk, door="sqs").update(available_at=later)
+    PendingMessage.objects.filter(message__subject=charge.pk, door="sqs").update(available_at=later)
     other = world.due_charge(of=charge.creator)
 
     relay(broker, clock, lock_connection, door=Door.SQS)

@@ -20,12 +20,13 @@ from checkout.models import (
     Charge,
     ChargeState,
     Creator,
+    PendingMessage,
     Verdict,
     WebhookDelivery,
 )
 from checkout.money import NotUsd
 from checkout.outcomes import Fate
-from tests.factories import World, attempts, dispatches, events, fresh, unknown_id
+from tests.factories import World, attempts, dispatches, events, fresh, publish, unknown_id
 from tests.fakes import START, charged_but_silent
 from tests.line import Line
 from tests.situations import (
@@ -481,14 +482,10 @@ def test_the_sweep_waits_for_what_the_outbox_still_has(world: World, message: st
     world.clock.forward(seconds=1300)
     now = world.clock.real_now()
     row = dispatches(charge)[0]
-    changes = {
-        "unpublished": {},
-        "just published": {"published_at": now - timedelta(seconds=1199)},
-        "parked": {"parked_at": now},
-    }[message]
-    for name, value in changes.items():
-        setattr(row, name, value)
-    row.save()
+    if message == "just published":
+        publish(row, at=now - timedelta(seconds=1199))
+    elif message == "parked":
+        PendingMessage.objects.filter(pk=row.pk).update(parked_at=now)
 
     assert rescue.sweep(clock=world.clock, ages=world.ages) == 0
 

@@ -154,7 +154,7 @@ def test_lifting_a_hold_lets_what_it_delayed_go_at_once(world: World) -> None:
 
     routing.lift_hold(hold_id=hold.pk, by="operator", now=world.clock.now())
 
-    assert dispatches(charge)[-1].available_at == world.clock.real_now()
+    assert dispatches(charge)[-1].pending.available_at == world.clock.real_now()
 
 
 def test_what_an_open_ended_hold_keeps_is_received_once_and_not_every_minute(
@@ -198,7 +198,7 @@ def test_lifting_the_hold_of_a_lane_finds_what_was_billed_for_another_lane(world
 
     routing.lift_hold(hold_id=hold.pk, by="operator", now=world.clock.now())
 
-    assert dispatches(charge)[-1].available_at == world.clock.real_now()
+    assert dispatches(charge)[-1].pending.available_at == world.clock.real_now()
 
 
 def test_a_hold_is_lifted_once(world: World) -> None:

@@ -327,7 +327,7 @@ def test_a_fatal_producer_is_rebuilt_and_every_unmarked_row_arrives(
     # What a killed broker forgot, republish sends again; what it has, is ours.
     recorded = {row.event_id for creator in who for row in rows(creator)}
     assert {record.event_id for record in read(servers, topic)} <= recorded
-    assert all(row.kafka_offset is not None for creator in who for row in rows(creator))
+    assert all(row.published.kafka_offset is not None for creator in who for row in rows(creator))
 
 
 def test_a_broker_that_is_down_marks_nothing_and_loses_nothing(
@@ -341,8 +341,8 @@ def test_a_broker_that_is_down_marks_nothing_and_loses_nothing(
 
     assert settled == outbox.Settled(marked=0, again=1)
     [row] = rows(creator)
-    assert row.published_at is None
-    assert "TIMED_OUT" in row.last_error
+    assert row.acknowledged is None
+    assert "TIMED_OUT" in row.pending.last_error
     away.servers = servers
     away.purge()
     assert relay(away, clock, lock_connection).marked == 1

@@ -80,7 +80,7 @@ def test_killed_between_send_and_mark_sends_the_event_again_with_its_id(
     found = read(settings, creator)
     assert [record.sequence for record in found] == [1, 2, 3, 1, 2, 3]
     assert [r.event_id for r in found[:3]] == [r.event_id for r in found[3:]]
-    assert [row.kafka_offset for row in rows(creator)] == [r.offset for r in found[3:]]
+    assert [row.published.kafka_offset for row in rows(creator)] == [r.offset for r in found[3:]]
 
 
 def test_killed_between_send_and_mark_the_queue_drops_the_second_dispatch(
