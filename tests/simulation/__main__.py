@@ -41,6 +41,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=200, help="how many schedules")
     parser.add_argument("--base", type=int, default=0, help="the first seed")
     parser.add_argument("--alone", type=int, default=0, help="and so many of each fault alone")
+    parser.add_argument("--faults", default="", help="schedules of these alone, such as F8,F12")
     parser.add_argument("--seed", default="", help="this one alone, with its steps")
     parser.add_argument("--plan", default="", help="this printed plan alone, with its steps")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of a schedule")
@@ -55,9 +56,15 @@ def read_arguments() -> argparse.Namespace:
 
 def many(arguments: argparse.Namespace) -> int:
     """A campaign of seeds in a row."""
-    base, steps = arguments.base, arguments.steps
+    base, steps, faults = arguments.base, arguments.steps, arguments.faults
+
+    def plan(seed: int) -> Plan:
+        if faults:
+            return Plan.of(faults.split(","), seed=seed, steps=steps)
+        return Plan.drawn(seed, steps=steps)
+
     plans = [
-        *(Plan.drawn(seed, steps=steps) for seed in range(base, base + arguments.seeds)),
+        *(plan(seed) for seed in range(base, base + arguments.seeds)),
         *(Plan.of([f], seed=base + n, steps=steps) for n in range(arguments.alone) for f in FAULTS),
     ]
     outcome = campaign.run(

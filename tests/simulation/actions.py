@@ -59,10 +59,14 @@ class Actions:
             (6 if plan.jumps else 1, "days", self._days),
         ]
         jobs = [n for n in JOBS if n not in plan.without and (n != "reconcile" or plan.reconcile)]
-        return [*actions, *((3, name, self._job(name)) for name in jobs), *self._of_others()]
+        hot = 4 if plan.busy else 1
+        weights = {"resolve": 3 * hot}
+        of_jobs: list[Action] = [(weights.get(n, 3), n, self._job(n)) for n in jobs]
+        return [*actions, *of_jobs, *self._of_others()]
 
     def _of_others(self) -> list[Action]:
         plan, hot = self.world.plan, 4 if self.world.plan.busy else 1
+        often = 5 if plan.narrow else 1  # of the faults of the queue, where they are alone
         tables: list[tuple[bool, list[Action]]] = [
             (
                 plan.people,
@@ -79,10 +83,10 @@ class Actions:
             (plan.webhooks != "none", [(4 * hot, "webhook", self._webhook)]),
             (plan.forged, [(3, "forged", self._forged)]),
             (plan.statements, [(3, "statement", self._statement)]),
-            (plan.queue and plan.allows("lose"), [(1, "lose the queue", self._lose_the_queue)]),
-            (plan.queue and plan.allows("repeat"), [(2, "repeat", self._repeat)]),
-            (plan.queue and plan.allows("republish"), [(1, "republish", self._republish)]),
-            (plan.queue and plan.allows("redrive"), [(1, "redrive", self._redrive)]),
+            (plan.queue and plan.allows("lose"), [(often, "lose the queue", self._lose_the_queue)]),
+            (plan.queue and plan.allows("repeat"), [(2 * often, "repeat", self._repeat)]),
+            (plan.queue and plan.allows("republish"), [(often, "republish", self._republish)]),
+            (plan.queue and plan.allows("redrive"), [(often, "redrive", self._redrive)]),
             (plan.poison, [(2, "poison", self._poison)]),
             (plan.shorts, [(2, "short", self._short)]),
             (plan.chaos, [(3, "rewrite", self._rewrite)]),
