@@ -1,0 +1,140 @@
+"""Names that move: every client looks its server's name up again at its next connect (F18).
+
+The clients run in a mount namespace of their own, so that this machine's /etc/hosts stays as it is; the names
+are looked up by the C library itself. Not shown here: a resolver that is slow or away (getaddrinfo has no
+time-out of ours), and what a name server or a node's cache keeps past a name's life.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from django.db import connection
+
+from checkout.topics import Topic, Topics
+from devstack.kafka import Kafka
+from devstack.sqs import Sqs
+from tests.processor_process import ProcessorProcess
+from tests.relays import database_url
+from tests.waiting import wait_for
+
+pytestmark = [pytest.mark.system, pytest.mark.django_db(transaction=True)]
+
+PROJECT = Path(__file__).parents[2]
+NAMES = ("database", "queue", "processor", "broker")
+NOBODY, HERE = "127.0.0.9", "127.0.0.1"
+# Mounts a file of our own over /etc/hosts, for this process and those it starts.
+OWN_HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
+
+
+def unshared() -> list[str]:
+    """The command that gives a process its own mounts; an ordinary user needs a user namespace for it."""
+    own = ["unshare", "--mount", "--propagation", "private"]
+    return own if os.geteuid() == 0 else [*own, "--map-root-user"]
+
+
+def is_possible(folder: Path) -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    hosts = folder / "probe"
+    hosts.touch()
+    command = [*unshared(), "sh", "-c", OWN_HOSTS, str(hosts), "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+class Clients:
+    """The clients' process and the addresses their names have."""
+
+    def __init__(self, process: subprocess.Popen[str], hosts: Path) -> None:
+        self._process, self._hosts = process, hosts
+
+    def move(self, address: str) -> None:
+        """In place: the file that is mounted is the file that is written."""
+        self._hosts.write_text("".join(f"{address} {name}.moves.test\n" for name in NAMES))
+
+    def ask(self) -> dict[str, bool]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        heard: dict[str, bool] = json.loads(self._process.stdout.readline())
+        return heard
+
+
+@contextmanager
+def clients(folder: Path, **addresses: str) -> Iterator[Clients]:
+    hosts = folder / "hosts"
+    hosts.write_text(f"{NOBODY} " + " ".join(f"{name}.moves.test" for name in NAMES) + "\n")
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *(*unshared(), "sh", "-c", OWN_HOSTS, str(hosts)),
+                *(sys.executable, "-m", "tests.system.names_script"),
+            ],
+            cwd=PROJECT,
+            env={**os.environ, **addresses},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    with process:
+        try:
+            yield Clients(process, hosts)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(20)
+
+
+@pytest.fixture
+def processor(tmp_path: Path) -> Iterator[ProcessorProcess]:
+    processor = ProcessorProcess(tmp_path / "processor")
+    processor.start()
+    yield processor
+    processor.kill()
+
+
+def by_name(address: str, name: str) -> str:
+    """The same address, by a name instead of a number."""
+    return address.replace(HERE, f"{name}.moves.test")
+
+
+def test_f18_every_client_finds_a_server_whose_name_moved(
+    sqs: Sqs | None, kafka: Kafka | None, processor: ProcessorProcess, tmp_path: Path
+) -> None:
+    """Nobody listens at the first address; the same clients find the second by themselves."""
+    if sqs is None or kafka is None or not is_possible(tmp_path):
+        pytest.skip("a mount namespace, and servers of our own, are needed to move a name")
+    Topics(kafka.address).declare(Topic(name="names", partitions=1, replication=1))
+    port = connection.settings_dict["PORT"]
+    database = database_url().replace(
+        f"{connection.settings_dict['HOST']}:{port}", f"database.moves.test:{port}"
+    )
+    assert urlsplit(database).hostname == "database.moves.test"
+
+    with clients(
+        tmp_path,
+        DATABASE_URL=database,
+        SQS_ENDPOINT_URL=by_name(sqs.address, "queue"),
+        PROCESSOR_URL=by_name(processor.url, "processor"),
+        KAFKA_BOOTSTRAP_SERVERS=by_name(kafka.address, "broker"),
+    ) as four:
+        before = four.ask()
+        four.move(HERE)
+        began = time.monotonic()
+        wait_for(lambda: all(four.ask().values()), 30, "all four to be answered")
+        took = time.monotonic() - began
+        after = four.ask()
+
+    assert before == dict.fromkeys(NAMES, False)
+    assert after == dict.fromkeys(NAMES, True)
+    assert took < 20
