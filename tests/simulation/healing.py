@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from checkout.models import TERMINAL, Charge, Door, Instrument, OutboxMessage
+from checkout.models import TERMINAL, Charge, Door, Instrument, PendingMessage
 from tests.simulation import moments
 from tests.simulation.moments import Moments
 from tests.simulation.schedule import Schedule
@@ -96,14 +96,14 @@ class Healing:
 
     def _why(self) -> str:
         charges = Charge.objects.exclude(state__in=TERMINAL).order_by("created_at", "id")
-        rows = OutboxMessage.objects.filter(published_at__isnull=True)
+        rows = PendingMessage.objects.select_related("message")
         return " ".join(
             [
                 *(
                     f"{c.state}/{c.awaits}/{c.round}:{c.dispatch}/{c.next_round_at}"
                     for c in charges
                 ),
-                *(f"{row.type}@{row.available_at}" for row in rows),
+                *(f"{row.message.type}@{row.available_at}" for row in rows),
                 str(moments.ahead(self.world)),
             ]
         )

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
 _MOMENTS: Final = """
     SELECT
-      (SELECT min(available_at) FROM checkout_outboxmessage WHERE published_at IS NULL),
+      (SELECT min(available_at) FROM checkout_pendingmessage),
       (SELECT min(next_query_at) FROM checkout_attempt WHERE outcome = 'open'),
       (SELECT min(next_try_at) FROM checkout_webhookdelivery WHERE applied_at IS NULL),
       (SELECT min(next_round_at) FROM checkout_charge WHERE awaits = 'date'),
       (SELECT min(until) FROM checkout_hold WHERE lifted_at IS NULL AND until > %(now)s),
       (SELECT min(
-         greatest(c.last_seen_at, (SELECT max(m.published_at) FROM checkout_outboxmessage m
+         greatest(c.last_seen_at, (SELECT max(p.published_at) FROM checkout_outboxmessage m
+                                   JOIN checkout_publishedmessage p ON p.message_id = m.id
                                    WHERE m.subject = c.id AND m.door = 'sqs'))
          + make_interval(secs => least(%(most)s, %(after)s * 2 ^ least(c.sweeps, 20))))
        FROM checkout_charge c WHERE c.state IN ('due', 'failed_then_retry')),

@@ -24,6 +24,7 @@ from checkout.models import (
     LedgerEntry,
     LedgerPosting,
     OutboxMessage,
+    PendingMessage,
     Subscription,
     WebhookDelivery,
 )
@@ -273,7 +274,7 @@ def _finals() -> Iterator[tuple[str, object]]:
 
 def rest(world: World) -> Iterator[str]:
     """I6: nothing is under way."""
-    unsent = OutboxMessage.objects.filter(published_at__isnull=True).count()
+    unsent = PendingMessage.objects.count()
     for what, count in (
         ("unpublished messages", unsent),
         ("messages on the queue", len(world.queue.messages)),

@@ -9,7 +9,7 @@ import psycopg
 from checkout import failpoints
 from checkout.commit import DatabaseAway, is_lost
 from checkout.failpoints import Crash
-from checkout.models import Door, Interval, OutboxMessage
+from checkout.models import Door, Interval, PendingMessage
 from tests import factories
 from tests.simulation import moments
 from tests.simulation.actions import CALM, Actions
@@ -189,9 +189,7 @@ class Schedule:
 
     def _anything_to_send(self) -> bool:
         now = self.world.clock.real_now()
-        return OutboxMessage.objects.filter(
-            published_at__isnull=True, available_at__lte=now
-        ).exists()
+        return PendingMessage.objects.filter(available_at__lte=now).exists()
 
     # --- Turns -------------------------------------------------------------------------------------
 
