@@ -110,11 +110,11 @@ def test_django_and_the_direct_connections_are_bounded() -> None:
 
 
 def test_a_unit_of_work_in_a_black_hole_ends_at_its_deadline(link: Proxy) -> None:
-    """Half of the deadline for the statement, the rest for connects of two seconds each."""
+    """Half of the deadline for the statement, the rest for connects; one that was begun may end later."""
     ask()
     link.black_hole()
 
-    with within(2, 4 + 2.5), pytest.raises(DatabaseAway):
+    with within(2, 4 + 4), pytest.raises(DatabaseAway):
         committed(ask, deadline=4, clock=clock)
 
 
@@ -199,9 +199,9 @@ def test_no_page_waits_for_ever(monkeypatch: pytest.MonkeyPatch, link: Proxy) ->
     assert client.get("/admin/login/").status_code == 200
     link.black_hole()
 
-    with within(0.4, 5):
+    with within(0.4, 7):
         figures = client.get("/metrics")
-    with within(0.4, 5):
+    with within(0.4, 7):
         page = client.get("/admin/", headers={"Cookie": "sessionid=somebody"})
 
     assert "checkout_database_up 0.0" in figures.content.decode()
@@ -224,7 +224,7 @@ def test_the_worker_s_pulse_notices_a_black_hole(
     with within(0.4, 2):
         pulse._turn()
     noticed = queue.DATABASE_AWAY.is_up
-    with within(1.5, 4):
+    with within(1.5, 6):
         pulse._turn()
     link.heal()
     pulse._turn()
@@ -239,7 +239,7 @@ def test_the_worker_s_pulse_notices_a_black_hole(
 def test_a_connect_that_is_not_answered_ends_after_its_time_out(link: Proxy) -> None:
     link.black_hole()
 
-    with within(1.9, 4), pytest.raises(OperationalError, match="timeout"):
+    with within(1.9, 5), pytest.raises(OperationalError, match="timeout"):
         connection.ensure_connection()
 
 

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.system, pytest.mark.django_db(transaction=True)]
 
 DEADLINE = 5.0
 # A connect that was begun right before the deadline, and a busy machine.
-SMALL = 3.0
+SMALL = 4.0
 AWAY = 6.5
 ARRIVALS_A_SECOND = 8
 # One question to /readyz in two seconds: each keeps a thread for one while the database is silent.
