@@ -34,6 +34,7 @@ from settlements.statements import mark_late_expectations
 from tests.simulation.database import LockConnections
 from tests.simulation.queue import Message, QueueAway
 from tests.simulation.topic import KafkaAway
+from tests.simulation.watch import Watched
 from tests.simulation.world import World
 
 
@@ -57,6 +58,7 @@ class Actors:
                 subscription_id=subscription_id, by="person", reason="asked", now=now
             )
         )
+        self.world.cancelled.setdefault(subscription_id, self.world.clock.real_now())
 
     def change_plan(self, subscription_id: UUID, plan: str) -> None:
         now = self.world.clock.now()
@@ -73,6 +75,7 @@ class Actors:
         )
 
     def requeue(self, charge_id: UUID) -> None:
+        self.world.requeued.add(charge_id)
         now = self.world.clock.now()
         self.in_one_commit(
             lambda: rescue.requeue(charge_id=charge_id, by="person", reason="asked", now=now)
@@ -146,12 +149,13 @@ class Actors:
                 clock=clock,
             )
             return Fate.ACKNOWLEDGE
-        return charging.attempt_charge(
-            receive=message.receive(),
-            clock=world.clock,
-            gateways=world.gateways,
-            ages=world.ages,
+        receive = message.receive()
+        watched = Watched(world, receive)
+        fate = charging.attempt_charge(
+            receive=receive, clock=world.clock, gateways=world.gateways, ages=world.ages
         )
+        world.broken += watched.complaints(fate)
+        return fate
 
     def _leave(self, message: Message) -> str:
         wait = self.world.ages.backoff_after(message.receives)

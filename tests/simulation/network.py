@@ -13,6 +13,7 @@ from processor.control import IllFormed
 from processor.orders import read_order, read_reference
 from processor.sandbox import Reply
 from tests.simulation.turns import current
+from tests.simulation.watch import sending
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -119,6 +120,7 @@ class Lane:
         turn = current()
         if turn is not None:
             turn.attempt = request.reference
+        self.world.broken += sending(self.world, request)
         outcome = self.inner.charge(request, deadline=deadline)
         self._note("charge", request.reference, outcome)
         return outcome

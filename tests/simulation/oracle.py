@@ -31,6 +31,7 @@ from checkout.models import (
 from checkout.outbox import event_id
 from processor.journal import Line
 from tests.simulation.clients import CHECKOUTS, CREATORS
+from tests.simulation.rules import broken_rules
 from tests.simulation.world import World, captures
 
 S = ChargeState
@@ -55,6 +56,7 @@ def violations(world: World) -> list[str]:
             cases,
             poison,
             calm,
+            broken_rules,
         ):
             found += [f"{look.__name__}: {sentence}" for sentence in look(world)]
     return found

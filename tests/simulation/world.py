@@ -110,6 +110,8 @@ class World:
         self.stormy = not plan.calm
         # What was done on purpose, for the oracle to expect.
         self.rewritten: dict[UUID, str] = {}  # charge → the state it had
+        self.cancelled: dict[UUID, datetime] = {}  # subscription → when its cancel was answered
+        self.requeued: set[UUID] = set()
         self.poison: dict[str, str] = {}  # body → the group it blocked
         self.broken: list[str] = []  # what broke on the way, before the oracle looks
         self.rescued: list[str] = []

@@ -1,0 +1,67 @@
+"""What is looked at while it happens, because no row tells of it afterwards."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from checkout.gateways import ChargeRequest
+from checkout.messages import Receive
+from checkout.models import Attempt, Charge, ChargeState
+from checkout.outcomes import Fate
+from checkout.queue import RECEIVES
+from tests.simulation.database import looking_on
+from tests.simulation.turns import current
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+# A turn that is not frozen waits no longer at a point (see schedule.py).
+PATIENCE = 100.0
+
+
+def sending(world: "World", request: ChargeRequest) -> Iterator[str]:
+    """R20, R25: a request leaves soon after its commit, and alone among the creator's."""
+    under_way = Charge.objects.filter(creator_id=request.creator, state=ChargeState.ATTEMPTING)
+    with looking_on():
+        attempting = under_way.count()
+        committed = Attempt.objects.values_list("last_sent_at").get(pk=request.reference)[0]
+    if attempting > 1:
+        yield "two charges of a creator are attempted at once"
+    age = world.clock.real_now() - committed
+    # The limit is looked at right before; between the look and the first byte a process may be slow.
+    most = timedelta(seconds=world.ages.send_within + PATIENCE)
+    if age > most and not world.plan.last_defence:
+        yield f"a request was sent {age} after its commit"
+
+
+class Watched:
+    """One receive in a worker's hand."""
+
+    def __init__(self, world: "World", receive: Receive) -> None:
+        self._world, self._receive = world, receive
+        self._began, self._at = world.clock.monotonic(), _point()
+        self._before = self._row()
+        numbers = self._before and self._before[:2]
+        self._is_stale = numbers != (receive.round, receive.dispatch)
+
+    def _row(self) -> tuple[int, int, int] | None:
+        with looking_on():
+            charge = Charge.objects.filter(pk=self._receive.charge_id).first()
+            return (charge.round, charge.dispatch, charge.attempts.count()) if charge else None
+
+    def complaints(self, fate: Fate) -> Iterator[str]:
+        """What a worker may not do with a message: the rows 1 and † of docs/states.md."""
+        waited = _point().startswith("charging.")
+        alone = _point() == self._at
+        if self._is_stale and (waited or (alone and self._row() != self._before)):
+            yield "a stale message was carried out"
+        took = self._world.clock.monotonic() - self._began
+        was_quick = took <= self._world.ages.send_within
+        if fate is Fate.LEAVE and self._receive.count >= RECEIVES and was_quick:
+            yield "a message was left at its last receive"
+
+
+def _point() -> str:
+    """Where the turn that runs waited last."""
+    turn = current()
+    return turn.at if turn else ""
