@@ -108,8 +108,9 @@ CONTENT_SECURITY_POLICY = {
 # What each of them bounds is tested in tests/integration/test_silence.py. The server's own time-outs stand in a
 # migration, on the database: a pooler drops or leaks what a session sets (MEASURED, PostgreSQL).
 _DATABASE_OPTIONS: dict[str, Any] = {
-    # Seconds for one address: half of a request's deadline must be left for the work.
-    "connect_timeout": 2,
+    # Seconds for one address. A sign-in is four round trips: at 500 ms each (F20) two seconds are too few,
+    # and nobody would ever be connected. With two tries a request still ends about its deadline.
+    "connect_timeout": 3,
     # Milliseconds until sent bytes that nobody acknowledged end the connection: a machine that vanished
     # while we ask it something.
     "tcp_user_timeout": 3000,

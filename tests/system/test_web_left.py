@@ -1,4 +1,4 @@
-"""F18, F20: a server that was slow does not spend itself on clients that have left."""
+"""F20: a server that is slow makes nothing twice, and does not spend itself on clients that have left."""
 
 import json
 import socket
@@ -10,6 +10,7 @@ from django.db import connection, transaction
 
 from checkout.models import Creator, Subscription
 from devstack.ports import free_port
+from devstack.proxy import Proxy
 from tests.platforms import ready_platform, register
 from tests.system.test_web import Shop
 from tests.together import somebody_waits_for_a_lock
@@ -63,3 +64,24 @@ def test_what_nobody_waits_for_any_more_is_not_begun(tmp_path: Path) -> None:
     ]
     assert not Subscription.objects.filter(pk__in=left).exists()
     assert "client left" in (tmp_path / "log").read_text()
+
+
+def test_f20_at_500_ms_a_round_trip_a_checkout_is_made_once_and_its_answer_comes(
+    tmp_path: Path,
+) -> None:
+    """Slow is not away: a sign-in of four round trips must fit into the time-out for it, too."""
+    platform = ready_platform()
+    shop, port = Shop(platform, str(register(platform).pk)), free_port()
+    facts = connection.settings_dict
+
+    with (
+        Proxy(upstream=(str(facts["HOST"]), int(facts["PORT"]))) as link,
+        web(port, tmp_path / "log", at=f"127.0.0.1:{link.port}"),
+    ):
+        link.latency = 0.5
+        ask_and_leave(port, shop, "order-1")
+        answers = shop.start_until_done(port, "order-1")
+
+    assert answers[-1].status == 201
+    assert {answer.status for answer in answers} <= {0, 201, 409, 503}
+    assert Subscription.objects.count() == 1
