@@ -1,6 +1,6 @@
 # The two commands are `make run` and `make test`; each does its own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run demo chaos simulate test check bench down
+.PHONY: help run demo chaos simulate mutants test check bench down
 SHELL := /bin/sh
 
 # The first Python that is new enough, unless PYTHON says which.
@@ -16,6 +16,7 @@ SEED ?=
 SEEDS ?= 1000
 SEED_BASE ?= 0
 STEPS ?=
+ONLY ?=
 
 # $(call step,what,command): one line before, one line after with its seconds.
 step = @printf '== %s\n' '$(1)'; began=$$(date +%s); ( $(2) ) || { code=$$?; \
@@ -45,6 +46,10 @@ chaos: .venv/$(STAMP)  ## faults under load for MINUTES=10; exit code 0 only if 
 simulate: .venv/$(STAMP)  ## SEEDS=1000 seeded schedules of faults from SEED_BASE=0 on; SEED=n replays one
 	$(call step,simulation,$(BIN)/python -m tests.simulation $(if $(STEPS),--steps $(STEPS)) \
 		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --base $(SEED_BASE) --keep))
+
+mutants: .venv/$(STAMP)  ## payment bugs put in one at a time, all or ONLY=name; exit code 0 only if each is found
+	$(call step,mutants,$(BIN)/python -m tests.mutants $(ONLY) \
+		$(if $(filter command environment,$(firstword $(origin SEEDS))),--seeds $(SEEDS)))
 
 test: .venv/$(STAMP)  ## all tests
 	$(call step,tests,$(BIN)/python -m pytest $(TESTS))

@@ -1,0 +1,556 @@
+"""Bugs of the gateway and of tx 2: what an answer is taken for, and what follows from it."""
+
+from typing import Final
+
+from tests.mutants.mutant import Edit, Mutant
+
+OUTCOMES: Final = "checkout/outcomes.py"
+GATEWAY: Final = "checkout/gateways/sandbox.py"
+DUNNING: Final = "checkout/dunning.py"
+LEDGER: Final = "checkout/ledger.py"
+CHARGING: Final = "checkout/charging.py"
+
+_TECHNICAL: Final = 'Declined(DeclineClass.TECHNICAL, "timeout", "")'
+
+MUTANTS: Final = (
+    # --- What an answer is taken for ---------------------------------------------------------------
+    Mutant(
+        "timeout-is-decline",
+        "a charge that nobody answered is taken for declined",
+        "R20; F8, F9; time-out taken for a decline",
+        (
+            Edit(
+                GATEWAY,
+                "            json=self._order(request),\n        )\n"
+                "        if isinstance(reply, InDoubt | NotSent):\n            return reply\n",
+                "            json=self._order(request),\n        )\n"
+                f"        if isinstance(reply, InDoubt):\n            return {_TECHNICAL}\n"
+                "        if isinstance(reply, NotSent):\n            return reply\n",
+            ),
+        ),
+        needs=("network",),
+    ),
+    Mutant(
+        "timeout-is-not-sent",
+        "a charge that nobody answered is taken for never sent",
+        "R20; F8, F9",
+        (
+            Edit(
+                GATEWAY,
+                "        except (httpx.HTTPError, httpx.StreamError, Unreadable, OSError) as error:\n"
+                "            self._settle(InDoubt(_named(error)))\n",
+                "        except (httpx.HTTPError, httpx.StreamError, Unreadable, OSError) as error:\n"
+                "            self._settle(NotSent(_named(error)))\n",
+            ),
+        ),
+        needs=("network",),
+    ),
+    Mutant(
+        "server-error-is-decline",
+        "a 500 is taken for a decline, whatever the processor did before it",
+        "R20; F9",
+        (
+            Edit(
+                GATEWAY,
+                "            case _:\n                return _doubt(reply)\n\n    def query(",
+                f"            case _:\n                return {_TECHNICAL}\n\n    def query(",
+            ),
+        ),
+        needs=("network",),
+    ),
+    Mutant(
+        "garbled-is-decline",
+        "an answer that cannot be read is taken for a decline",
+        "R20; F9",
+        (
+            Edit(
+                GATEWAY,
+                '        return InDoubt(f"unreadable answer: {error}")\n',
+                f"        return {_TECHNICAL}\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "any-404-is-not-found",
+        "a 404 of something in between is taken for the processor's word",
+        "R22",
+        (Edit(GATEWAY, "            match _error(reply):\n", "            match 'not_found':\n"),),
+        needs=("network",),
+    ),
+    Mutant(
+        "unanswered-is-not-found",
+        "a query that nobody answered is taken for `not found`",
+        "R22",
+        (
+            Edit(
+                GATEWAY,
+                '        reply = self._call("GET", f"/v1/charges/{reference}", deadline=deadline)\n'
+                "        if isinstance(reply, InDoubt | NotSent):\n"
+                '            return InDoubt(f"not answered: {reply.reason}")\n',
+                '        reply = self._call("GET", f"/v1/charges/{reference}", deadline=deadline)\n'
+                "        if isinstance(reply, InDoubt | NotSent):\n"
+                "            return NotFound()\n",
+            ),
+        ),
+        needs=("network",),
+    ),
+    Mutant(
+        "wrong-currency",
+        "an order names another currency than the charge",
+        "R9; wrong currency",
+        (
+            Edit(
+                GATEWAY,
+                '            "currency": request.currency,\n',
+                '            "currency": "EUR",\n',
+            ),
+        ),
+    ),
+    Mutant(
+        "order-rounded",
+        "an order asks for whole dollars while the attempt keeps its cents",
+        "R1; amount truncated",
+        (
+            Edit(
+                GATEWAY,
+                '"amount": str(usd(request.amount)),',
+                '"amount": str(int(request.amount)),',
+            ),
+        ),
+    ),
+    Mutant(
+        "short-is-full",
+        "what was captured short is written down as the whole amount",
+        "I3; captured short taken as paid",
+        (
+            Edit(
+                OUTCOMES,
+                "        captured_amount=approved.amount,\n        captured_currency",
+                "        captured_amount=charge.amount,\n        captured_currency",
+            ),
+        ),
+        needs=("shorts",),
+    ),
+    # --- Outcome × attempt -------------------------------------------------------------------------
+    Mutant(
+        "overwrite",
+        "an outcome is written over one that is final",
+        "STATES, outcome × attempt; model: overwrite; F12, F13; no re-check after the call",
+        (Edit(OUTCOMES, "    if not attempt.is_open:\n", "    if attempt.has_capture:\n"),),
+        sql="DROP TRIGGER checkout_attempt_guard ON checkout_attempt",
+        needs=("freeze",),
+    ),
+    Mutant(
+        "no-recheck-after-call",
+        "tx 2 writes whatever this worker heard, though somebody wrote the outcome meanwhile",
+        "STATES, outcome × attempt; F12, F13",
+        (
+            Edit(
+                OUTCOMES,
+                "    if not attempt.is_open:\n"
+                "        if isinstance(answer, Approved) and not attempt.has_capture:\n",
+                "    if not attempt.is_open and receive is None:\n"
+                "        if isinstance(answer, Approved) and not attempt.has_capture:\n",
+            ),
+        ),
+        needs=("freeze",),
+    ),
+    Mutant(
+        "late-capture-dropped",
+        "a capture that is heard of after a decline or a `not found` is dropped",
+        "STATES, outcome × attempt: late capture; R27",
+        (
+            Edit(
+                OUTCOMES,
+                "        if isinstance(answer, Approved) and not attempt.has_capture:\n",
+                "        if isinstance(answer, Approved) and attempt.is_open:\n",
+            ),
+        ),
+        needs=("last_defence", "network"),
+    ),
+    Mutant(
+        "never-again",
+        "what was not found is never asked about again",
+        "STATES, resolver; model: never_again; R22",
+        (
+            Edit(
+                OUTCOMES,
+                "attempt.change(next_query_at=again if verdict == Verdict.NOT_FOUND else None)",
+                "attempt.change(next_query_at=None if again else None)",
+            ),
+        ),
+        needs=("last_defence", "network"),
+    ),
+    Mutant(
+        "second-not-sent",
+        "`not sent` is believed on a second send too",
+        "STATES, outcome × attempt; R20; F7; NotSent believed on second send",
+        (
+            Edit(
+                OUTCOMES,
+                "    if attempt.sends != 1:\n",
+                "    if attempt.sends == 0:\n",
+            ),
+        ),
+        needs=("crash", "network", "without=resolve"),
+    ),
+    Mutant(
+        "stale-not-sent",
+        "`not sent` is believed by what the worker knew when it sent, not by what is known now",
+        "model: notsent_stale; R20",
+        (
+            Edit(
+                OUTCOMES,
+                "    _write(charge, attempt, answer, asked=asked,",
+                "    if isinstance(answer, NotSent):\n        attempt.sends = sends\n"
+                "    _write(charge, attempt, answer, asked=asked,",
+            ),
+        ),
+        needs=("freeze", "network"),
+    ),
+    Mutant(
+        "not-sent-left",
+        "after `not sent` the message is left and nothing is dispatched",
+        "STATES, not charged; model: notsent_left",
+        (
+            Edit(
+                OUTCOMES,
+                "    charge.move(S.FAILED_THEN_RETRY, retry_at=None)\n    dispatch(charge, now=now)\n",
+                "    charge.move(S.FAILED_THEN_RETRY, retry_at=None)\n"
+                "    if verdict != Verdict.NOT_SENT:\n        dispatch(charge, now=now)\n",
+            ),
+            Edit(
+                OUTCOMES,
+                "    if receive.count >= dunning.ATTEMPTS_A_ROUND:\n",
+                "    if receive.count >= dunning.ATTEMPTS_A_ROUND and charge.retry_at:\n",
+            ),
+        ),
+        needs=("network",),
+    ),
+    Mutant(
+        "last-receive-left",
+        "a decline leaves the message, at its third receive too",
+        "STATES †; model: last_receive_left; R33; off by one in receives",
+        (
+            Edit(
+                OUTCOMES,
+                "    if receive.count >= dunning.ATTEMPTS_A_ROUND:\n",
+                "    if receive.count > dunning.ATTEMPTS_A_ROUND:\n",
+            ),
+        ),
+        needs=("calm",),
+    ),
+    Mutant(
+        "left-though-superseded",
+        "a message is left though a newer dispatch has taken its place",
+        "STATES †",
+        (
+            Edit(
+                OUTCOMES,
+                "    if (receive.round, receive.dispatch) != (charge.round, charge.dispatch):\n"
+                "        return Fate.ACKNOWLEDGE\n",
+                "",
+            ),
+        ),
+        needs=("people",),
+    ),
+    Mutant(
+        "acknowledged-in-vain",
+        "a message that is to come again is acknowledged",
+        "STATES †; ack before work",
+        (
+            Edit(
+                OUTCOMES,
+                "        return Fate.ACKNOWLEDGE\n    return Fate.LEAVE\n",
+                "        return Fate.ACKNOWLEDGE\n    return Fate.ACKNOWLEDGE\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "not-charged-not-dispatched",
+        "what the resolver finds not charged is left to itself",
+        "STATES, not charged: failed_then_retry + disp",
+        (
+            Edit(
+                OUTCOMES,
+                "    charge.move(S.FAILED_THEN_RETRY, retry_at=None)\n    dispatch(charge, now=now)\n",
+                "    charge.move(S.FAILED_THEN_RETRY, retry_at=None)\n",
+            ),
+        ),
+        needs=("network",),
+    ),
+    Mutant(
+        "not-found-at-once",
+        "one `not found` is believed, however young the attempt is",
+        "R22; not-found believed at once",
+        (
+            Edit(OUTCOMES, "    if asked is None or asked.at < due:\n", "    if asked is None:\n"),
+            Edit(
+                OUTCOMES,
+                "    if attempt.not_found < asked.repeats:\n",
+                "    if attempt.not_found < 1:\n",
+            ),
+        ),
+        needs=("network",),
+    ),
+    Mutant(
+        "not-found-too-young",
+        "three `not found` within minutes of the last send are believed",
+        "R22",
+        (
+            Edit(
+                OUTCOMES,
+                "    due = attempt.last_sent_at + _silence(asked, ages=ages)\n",
+                "    due = attempt.last_sent_at\n",
+            ),
+        ),
+        needs=("network", "minutes"),
+    ),
+    Mutant(
+        "not-found-by-the-write",
+        "`not found` is judged by when it is written, however long ago it was asked",
+        "R22; F13",
+        (
+            Edit(
+                OUTCOMES,
+                "    if asked is None or asked.at < due:\n",
+                "    if asked is None or now.real < due:\n",
+            ),
+            Edit(
+                OUTCOMES,
+                "    if attempt.not_found < asked.repeats:\n",
+                "    if attempt.not_found < 1:\n",
+            ),
+        ),
+        needs=("freeze", "network"),
+    ),
+    Mutant(
+        "resolver-cas",
+        "`not found` counts by the age of the attempt, though it was sent again since the query",
+        "STATES, resolver; model: resolver_cas; R22; F13",
+        (
+            Edit(
+                OUTCOMES,
+                "    if isinstance(answer, NotFound | Expired) and attempt.sends != sends:\n",
+                "    if isinstance(answer, NotFound | Expired) and attempt.sends < sends:\n",
+            ),
+            Edit(
+                OUTCOMES,
+                "    due = attempt.last_sent_at + _silence(",
+                "    due = attempt.started_at + _silence(",
+            ),
+            Edit(OUTCOMES, "    due = max(due, attempt.next_query_at or due)\n", ""),
+            Edit(
+                OUTCOMES,
+                "    if asked is None or asked.at < due:\n",
+                "    if asked is None or now.real < due:\n",
+            ),
+            Edit(
+                OUTCOMES,
+                "    if attempt.not_found < asked.repeats:\n",
+                "    if attempt.not_found < 1:\n",
+            ),
+        ),
+        needs=("freeze", "crash", "network"),
+    ),
+    # --- What follows ------------------------------------------------------------------------------
+    Mutant(
+        "funds-retried",
+        "a card without funds is tried again within minutes",
+        "R29",
+        (
+            Edit(
+                DUNNING,
+                "        case DeclineClass.FUNDS:\n            return after_round(step=step, now=now, days=days)\n",
+                "        case DeclineClass.FUNDS:\n            return RetryInRound() if counted < 3 else after_round(step=step, now=now, days=days)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "dead-card-forgotten",
+        "a card that was refused for good is not remembered as dead",
+        "R29",
+        (Edit(OUTCOMES, "            dead_at=now.real, dead_reason", "            dead_reason"),),
+    ),
+    Mutant(
+        "dunning-by-real-clock",
+        "a dunning date is counted from the real clock",
+        "R18",
+        (
+            Edit(
+                OUTCOMES,
+                "        step=charge.step,\n        now=now.business,\n",
+                "        step=charge.step,\n        now=now.real,\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "dunning-step-lost",
+        "the second round's date is as far away as the plan's first step, for ever",
+        "R29: the plan has an end",
+        (
+            Edit(
+                DUNNING,
+                "    if step < len(days):\n        return NextRoundAt(at=now + timedelta(days=days[step]))\n",
+                "    if days:\n        return NextRoundAt(at=now + timedelta(days=days[0]))\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "refund-case-forgotten",
+        "a capture after a cancel proposes no refund",
+        "STATES, captured with void_requested; F33",
+        (
+            Edit(
+                OUTCOMES,
+                "    if charge.void_requested:\n        open_case(",
+                "    if charge is None:\n        open_case(",
+            ),
+        ),
+        needs=("people",),
+    ),
+    Mutant(
+        "void-forgotten",
+        "a charge that was cancelled while in doubt is tried again when it was not charged",
+        "STATES, not charged with void_requested; F33",
+        (
+            Edit(
+                OUTCOMES,
+                "    if charge.void_requested:\n        void(charge, now=now)\n        return\n    charge.move(",
+                "    charge.move(",
+            ),
+        ),
+        needs=("people", "network"),
+    ),
+    Mutant(
+        "success-not-told",
+        "a capture is booked and no event tells of it",
+        "I4",
+        (
+            Edit(
+                OUTCOMES,
+                '    record_charge_event(charge, "charge.succeeded", attempt, now=now, captured_amount=captured)\n',
+                "    captured.strip()\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "event-tells-charged-amount",
+        "the event of a short capture tells the amount that was asked for",
+        "I4; DESIGN §7: analytics bills by it",
+        (
+            Edit(
+                OUTCOMES,
+                "    captured = str(approved.amount)\n",
+                "    captured = str(charge.amount)\n",
+            ),
+        ),
+        needs=("shorts",),
+    ),
+    Mutant(
+        "event-before-commit",
+        "`not charged` is told before the transaction that makes it true",
+        "R44; F10; event before commit",
+        (
+            Edit(
+                CHARGING,
+                '    failpoint("charging.answered")\n',
+                "    if isinstance(answer, NotSent):\n"
+                "        committed(lambda: told(decision.attempt_id, clock.now()), deadline=9, clock=clock)\n"
+                '    failpoint("charging.answered")\n',
+            ),
+            Edit(
+                CHARGING,
+                "from checkout.gateways import ",
+                "from checkout.gateways import NotSent, ",
+            ),
+            Edit(
+                CHARGING,
+                "def take(\n",
+                "def told(attempt_id: UUID, now: Moment) -> None:\n"
+                "    charge, attempt = locked_attempt(attempt_id)\n"
+                '    record_charge_event(charge, "charge.not_charged", attempt, now=now)\n\n\n'
+                "def take(\n",
+            ),
+            Edit(
+                CHARGING,
+                "    locked_charge,\n",
+                "    locked_attempt,\n    locked_charge,\n    record_charge_event,\n",
+            ),
+        ),
+        needs=("network", "crash"),
+    ),
+    Mutant(
+        "capture-not-booked",
+        "a capture is written on its attempt and in no book",
+        "I3; R34; ledger posting missing",
+        (
+            Edit(
+                OUTCOMES,
+                "    ledger.post_capture(charge=charge, attempt=attempt, amount=approved.amount, now=now)\n",
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "booked-as-charged",
+        "a short capture is booked in the amount that was asked for",
+        "I3; ledger posting of another amount",
+        (
+            Edit(
+                OUTCOMES,
+                "    ledger.post_capture(charge=charge, attempt=attempt, amount=approved.amount, now=now)\n",
+                "    ledger.post_capture(charge=charge, attempt=attempt, amount=charge.amount, now=now)\n",
+            ),
+        ),
+        needs=("shorts",),
+    ),
+    Mutant(
+        "unbalanced-books",
+        "a capture is booked on one side alone, and no trigger stands behind",
+        "R34",
+        (
+            Edit(LEDGER, "    if sum(postings.values()) != 0:\n", "    if not postings:\n"),
+            Edit(
+                LEDGER,
+                "        postings={A.CLEARING: amount, A.RECEIVABLE: -amount},\n",
+                "        postings={A.CLEARING: amount},\n",
+            ),
+        ),
+        sql="DROP TRIGGER checkout_posting_balances ON checkout_ledgerposting;"
+        "DROP TRIGGER checkout_entry_balances ON checkout_ledgerentry",
+    ),
+    Mutant(
+        "refused-lane-goes-on",
+        "a lane that refuses our key is not paused",
+        "DESIGN §4.9: 401 and 403 pause the lane",
+        (Edit(OUTCOMES, "    if answer.lane_refused:\n", "    if answer is None:\n"),),
+        needs=("network",),
+    ),
+    Mutant(
+        "forged-webhook",
+        "a webhook is believed whoever signed it",
+        "R28; F24",
+        (
+            Edit(
+                GATEWAY,
+                "        if not any(hmac.compare_digest(expected.hexdigest(), one) for one in given):\n",
+                "        if not given and expected:\n",
+            ),
+        ),
+        needs=("forged",),
+    ),
+    Mutant(
+        "old-webhook",
+        "a webhook is believed however long ago it was signed",
+        "R28; F24",
+        (
+            Edit(
+                GATEWAY,
+                "        if age > SIGNATURE_TOLERANCE.total_seconds():\n",
+                "        if age < 0:\n",
+            ),
+        ),
+        needs=("forged",),
+    ),
+)
