@@ -32,6 +32,7 @@ from checkout.models import (
     AttemptKind,
     AttemptOutcome,
     Awaits,
+    Case,
     CaseKind,
     Charge,
     ChargeState,
@@ -364,6 +365,12 @@ def _end(attempt: Attempt, outcome: AttemptOutcome, *, now: Moment, **changes: o
     attempt.change(
         outcome=outcome, ended_at=now.real, booked_at=now.business, next_query_at=None, **changes
     )
+    if attempt.doubt:
+        # What people proposed about it meanwhile needs nobody's approval any more.
+        proposed = Case.objects.filter(kind=CaseKind.IN_DOUBT, subject=str(attempt.pk))
+        proposed.filter(closed_at__isnull=True).update(
+            closed_at=now.real, closed_because=f"the processor answered: {outcome.value}"
+        )
 
 
 def _fail_lane(attempt: Attempt, *, now: Moment, ages: Ages) -> None:

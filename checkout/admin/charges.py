@@ -1,5 +1,8 @@
 """Charges and their attempts, to read; and what a person may do about an exhausted charge."""
 
+from decimal import Decimal
+
+from django import forms
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import Q, QuerySet
@@ -7,11 +10,12 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checkout import rescue
+from checkout import rescue, verdicts, wiring
 from checkout.desk import (
     Question,
     ReadOnlyAdmin,
     ReadOnlyInline,
+    ReasonForm,
     as_uuid,
     badge,
     by_id,
@@ -30,6 +34,7 @@ from checkout.models import (
     Creator,
     Subscription,
 )
+from checkout.money import CENT
 from checkout.moves import UnknownCharge
 from checkout.targets import creators_named
 
@@ -221,6 +226,31 @@ class ChargeAdmin(ReadOnlyAdmin):
         )
 
 
+class VerdictForm(ReasonForm):
+    """What a person found out at the processor."""
+
+    happened = forms.ChoiceField(
+        label="What happened",
+        choices=[("", "—"), ("captured", "captured"), ("not_charged", "not charged")],
+    )
+    captured = forms.DecimalField(
+        max_digits=12,
+        decimal_places=2,
+        min_value=CENT,
+        required=False,
+        label="Captured, in USD",
+        help_text="As the processor's own books say; empty for not charged.",
+    )
+    field_order = ["happened", "captured", "reason"]
+
+    def clean_captured(self) -> Decimal | None:
+        """An amount if it was captured, and only then: neither is guessed from the other."""
+        captured: Decimal | None = self.cleaned_data["captured"]
+        if (captured is None) == (self.cleaned_data.get("happened") == "captured"):
+            raise forms.ValidationError("An amount belongs to captured, and to nothing else.")
+        return captured
+
+
 @admin.register(Attempt)
 class AttemptAdmin(ReadOnlyAdmin):
     list_display = (
@@ -239,6 +269,37 @@ class AttemptAdmin(ReadOnlyAdmin):
     search_fields = ("id",)
     search_help_text = "The id of an attempt (the merchant reference) or of a charge"
     exclude = ("next_query_at", "lane_failed_at")
+    actions = ("propose_verdict",)
+
+    @admin.action(description="Propose what became of attempts in doubt…", permissions=["decide"])
+    def propose_verdict(
+        self, request: HttpRequest, chosen: QuerySet[Attempt]
+    ) -> HttpResponse | None:
+        return decide(
+            self,
+            request,
+            chosen,
+            Question(
+                action="propose_verdict",
+                title="Propose a verdict",
+                consequence="For an attempt whose processor does not say what became of it. Nothing "
+                "changes before another person approves it under Cases.",
+                verb="Propose",
+            ),
+            act=lambda attempt, answers, by: in_commit(
+                lambda now: verdicts.propose_verdict(
+                    attempt_id=attempt.pk,
+                    captured=answers["captured"],
+                    by=by,
+                    reason=answers["reason"],
+                    now=now,
+                    ages=wiring.ages(),
+                )
+            ),
+            refusals=(verdicts.NotInDoubt,),
+            amount=lambda attempt: attempt.amount,
+            form_class=VerdictForm,
+        )
 
     def named(self, term: str) -> Q:
         return by_id(term, (Charge, "charge_id"))

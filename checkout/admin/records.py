@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checkout import billing, rescue
+from checkout import billing, rescue, verdicts, wiring
 from checkout.desk import (
     Question,
     ReadOnlyAdmin,
@@ -105,13 +105,13 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
 
 @admin.register(Case)
 class CaseAdmin(ReadOnlyAdmin):
-    list_display = ("opened_at", "shown_state", "kind", "short_charge", "usd", "reason")
+    list_display = ("opened_at", "shown_state", "kind", "short_charge", "usd", "reason", "proposal")
     list_display_links = ("opened_at", "kind")
     list_filter = ("kind", OpenFilter)
     ordering = ("-opened_at", "-id")
     search_fields = ("subject",)
     search_help_text = "The id of a charge or a creator"
-    actions = ("close", "approve_bill_run")
+    actions = ("close", "approve_bill_run", "approve_verdict")
 
     @admin.action(description="Close what was looked into…", permissions=["decide"])
     def close(self, request: HttpRequest, chosen: QuerySet[Case]) -> HttpResponse | None:
@@ -132,6 +132,28 @@ class CaseAdmin(ReadOnlyAdmin):
                 )
             ),
             refusals=(rescue.NotClosable,),
+            amount=lambda case: case.amount,
+        )
+
+    @admin.action(description="Approve another person's verdict…", permissions=["decide"])
+    def approve_verdict(self, request: HttpRequest, chosen: QuerySet[Case]) -> HttpResponse | None:
+        return decide(
+            self,
+            request,
+            chosen,
+            Question(
+                action="approve_verdict",
+                title="Approve verdicts",
+                consequence="What was proposed becomes the attempt's outcome: captured is booked as "
+                "paid, not charged is dispatched again. Nobody approves what he proposed.",
+                verb="Approve",
+            ),
+            act=lambda case, answers, by: in_commit(
+                lambda now: verdicts.approve_verdict(
+                    case_id=case.pk, by=by, reason=answers["reason"], now=now, ages=wiring.ages()
+                )
+            ),
+            refusals=(verdicts.NotApprovable, verdicts.NotInDoubt),
             amount=lambda case: case.amount,
         )
 

@@ -1,0 +1,111 @@
+"""What two people decide about an attempt whose processor will not say what became of it (R21, R43).
+
+One proposes, another approves; only then is the outcome written, in the way that every other one is.
+What was called not charged is asked about daily until a statement covers its day, as a "not found" is.
+"""
+
+import logging
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from checkout.clock import Ages, Moment
+from checkout.gateways import Approved
+from checkout.models import Attempt, Case, CaseKind, Charge, Verdict
+from checkout.money import CENT, CURRENCY, usd
+from checkout.moves import locked_attempt, open_case
+from checkout.outcomes import not_charged, record_outcome
+
+logger = logging.getLogger(__name__)
+
+
+class NotInDoubt(Exception):
+    """The attempt's outcome is known, or it may still be under way; the message says which."""
+
+
+class NotApprovable(Exception):
+    """No verdict that waits for this person's approval; the message says why."""
+
+
+def propose_verdict(
+    *,
+    attempt_id: UUID,
+    captured: Decimal | None,
+    by: str,
+    reason: str,
+    now: Moment,
+    ages: Ages,
+) -> Case:
+    """Propose that an open attempt captured so many USD, or nothing at all.
+
+    Proposed again, it takes the place of what was not approved yet. Runs in the caller's transaction.
+    Raises NotInDoubt, money.NotAnAmount.
+    """
+    amount = usd(captured) if captured is not None else None
+    if amount is not None and amount < CENT:
+        raise NotInDoubt("nothing was captured: propose that it was not charged")
+    charge, attempt = locked_attempt(attempt_id)
+    _require_silence(attempt, now=now, ages=ages)
+    case = open_case(
+        CaseKind.IN_DOUBT, charge, subject=str(attempt.pk), reason=reason[:500], now=now
+    )
+    case.reason, case.amount = reason[:500], amount or attempt.amount
+    case.proposal = f"captured {amount} USD" if amount else "not charged"
+    case.proposed_by = by
+    case.detail = {"captured": str(amount) if amount else None, "sends": attempt.sends}
+    case.save(update_fields=["reason", "amount", "proposal", "proposed_by", "detail"])
+    return case
+
+
+def _require_silence(attempt: Attempt, *, now: Moment, ages: Ages) -> None:
+    """No verdict while its request may still be on its way, or while the resolver has not asked."""
+    if not attempt.is_open:
+        raise NotInDoubt(f"its outcome is known: {attempt.outcome}")
+    quiet = timedelta(seconds=ages.send_within + ages.gateway_deadline + ages.not_found_after)
+    if now.real < attempt.last_sent_at + quiet:
+        raise NotInDoubt(
+            f"it was sent less than {quiet.total_seconds():g} s ago: let the resolver ask"
+        )
+
+
+def approve_verdict(*, case_id: int, by: str, reason: str, now: Moment, ages: Ages) -> Charge:
+    """Write the outcome that another person proposed, and do what follows from it.
+
+    Two run here: whoever answers, the processor or these people, is first under the creator's lock;
+    the other changes nothing. Runs in the caller's transaction. Raises NotApprovable, NotInDoubt.
+    """
+    subject = Case.objects.filter(pk=case_id, kind=CaseKind.IN_DOUBT).values_list(
+        "subject", flat=True
+    )
+    if not subject:
+        raise NotApprovable("it proposes no verdict about an attempt")
+    charge, attempt = locked_attempt(UUID(subject[0]))
+    case = Case.objects.get(pk=case_id)
+    if case.closed_at:
+        raise NotApprovable(f"it is closed: {case.closed_because}")
+    if case.proposed_by == by:
+        raise NotApprovable("who proposed it does not approve it")
+    _require_silence(attempt, now=now, ages=ages)
+    if case.detail["sends"] != attempt.sends:
+        raise NotInDoubt("it was sent again since the proposal: propose anew")
+    case.approved_by, case.approved_at = by, now.real
+    case.closed_at, case.closed_because = now.real, f"{case.proposal}: {reason}"[:500]
+    case.save(update_fields=["approved_by", "approved_at", "closed_at", "closed_because"])
+    logger.info("verdict approved", extra={"attempt_id": attempt.pk, "by": by, "case": case.pk})
+    _write(charge, attempt, case, now=now, ages=ages)
+    return charge
+
+
+def _write(charge: Charge, attempt: Attempt, case: Case, *, now: Moment, ages: Ages) -> None:
+    captured = case.detail["captured"]
+    if captured is None:
+        not_charged(charge, attempt, verdict=Verdict.NOT_FOUND, now=now, ages=ages)
+        return
+    record_outcome(
+        attempt_id=attempt.pk,
+        answer=Approved(usd(captured), CURRENCY, f"two people, case {case.pk}"),
+        sends=attempt.sends,
+        receive=None,
+        now=now,
+        ages=ages,
+    )
