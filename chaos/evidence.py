@@ -151,7 +151,8 @@ class Waiting:
 class Evidence:
     """All that was said. `again` asks for a POST once more, with its key: (status, body).
 
-    `rewritten` are charges whose rows were edited behind the triggers, on purpose (F27).
+    `rewritten` are charges whose rows were edited behind the triggers, on purpose (F27);
+    `poisoned` are the messages that nobody can read, sent on purpose, by their id in the queue (F22).
     """
 
     account: UUID
@@ -170,6 +171,7 @@ class Evidence:
     waiting: Waiting
     again: Callable[[Sequence[Acknowledged]], Sequence[tuple[int, str]]]
     rewritten: frozenset[str] = field(default_factory=frozenset)
+    poisoned: frozenset[str] = field(default_factory=frozenset)
 
 
 def rows(database: psycopg.Connection[Any], *, account: UUID) -> dict[str, list[Any]]:

@@ -6,7 +6,7 @@ started again by the supervisor. After enough deaths the process is started with
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,7 +40,7 @@ DEAD_LETTERS: Final = "checkout-payments-dlq.fifo"
 class Place:
     """A failpoint, the processes that come there, and what brings them there.
 
-    `provoke` prepares, `again` brings about each single death. `tells` is the log line of a parent whose
+    `provoke` prepares, `again` brings about each single death, and names the messages that it poisoned. `tells` is the log line of a parent whose
     child died; without it the processes' own starts are counted.
     """
 
@@ -49,7 +49,7 @@ class Place:
     faults: tuple[str, ...]
     tells: bytes = b""
     provoke: Callable[[Stage], None] = lambda _: None
-    again: Callable[[Stage], None] = lambda _: None
+    again: Callable[[Stage], Sequence[str]] = lambda _: ()
     takes: float = 15.0
 
 
@@ -71,14 +71,14 @@ def kill_at(place: Place) -> Callable[[Stage], Outcome]:
     """A scenario's `run`: at least three deaths at this place, then back to health."""
 
     def run(stage: Stage) -> Outcome:
-        began, why = CLOCK.monotonic(), ""
+        began, why, poisoned = CLOCK.monotonic(), "", list[str]()
         place.provoke(stage)
         deaths = Deaths(stage, place)
         try:
             # Not waited for: a web whose children die of each request may never be up.
             launch_all(stage, place, FAILPOINTS=f"{place.failpoint}=kill")
             for number in range(1, KILLS + 1):
-                place.again(stage)
+                poisoned += place.again(stage)
                 deaths.wait_for(number)
         except NotYet as late:
             why = str(late)
@@ -91,6 +91,7 @@ def kill_at(place: Place) -> Callable[[Stage], Outcome]:
             facts={"kills": killed, "seconds to kill": round(CLOCK.monotonic() - began, 1)},
             kills={place.failpoint: killed},
             unfulfilled=why,
+            poisoned=poisoned,
         )
 
     return run
@@ -154,9 +155,10 @@ class Deaths:
 # --- What brings the timetable to its failpoints ----------------------------------------------------
 
 
-def a_week_passes(stage: Stage) -> None:
+def a_week_passes(stage: Stage) -> Sequence[str]:
     """Weekly subscriptions fall due once more."""
     move_clock(stage, seconds=WEEK)
+    return ()
 
 
 def days_pass(stage: Stage) -> None:
@@ -177,15 +179,16 @@ def webhooks_for_all(stage: Stage) -> None:
     told.raise_for_status()
 
 
-def a_poison_message(stage: Stage) -> None:
-    """A message that nobody can read, in a group of its own."""
+def a_poison_message(stage: Stage) -> Sequence[str]:
+    """A message that nobody can read, in a group of its own; its id."""
     sqs, number = queue_client(stage), uuid5(NAMESPACE_URL, f"chaos:{CLOCK.real_now()}")
-    sqs.send_message(
+    sent = sqs.send_message(
         QueueUrl=sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"],
         MessageBody=f"poison {number}",
         MessageGroupId=str(number),
         MessageDeduplicationId=str(number),
     )
+    return (sent["MessageId"],)
 
 
 @contextmanager

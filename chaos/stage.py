@@ -147,8 +147,8 @@ class Outcome:
 
     `facts` are figures by name for the table (seconds, counts); `kills` are processes killed by the name
     of the failpoint; `skipped` says why it could not run here; `rewritten` are the ids of charges whose
-    rows were edited behind the triggers, and put right again by hand afterwards; `unfulfilled` says
-    what did not come true (the run then fails).
+    rows were edited behind the triggers; `poisoned` are messages that nobody can read, sent on purpose, by
+    their id in the queue; `unfulfilled` says what did not come true (the run then fails).
     """
 
     facts: Mapping[str, float | int | str] = field(default_factory=dict)
@@ -156,6 +156,7 @@ class Outcome:
     skipped: str = ""
     unfulfilled: str = ""
     rewritten: Sequence[str] = ()
+    poisoned: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

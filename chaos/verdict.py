@@ -124,7 +124,14 @@ def judge(*, stage: Stage, load: Load, played: Sequence[Played]) -> Verdict:
     at_rest = come_to_rest(stage, seconds=REST_SECONDS)
     rest_seconds = load.clock.monotonic() - began
     rewritten = frozenset(id for one in played for id in one.outcome.rewritten)
-    evidence = gather(stage, Promises.read(load.diary.path), at_rest, rewritten=rewritten)
+    poisoned = frozenset(id for one in played for id in one.outcome.poisoned)
+    evidence = gather(
+        stage,
+        Promises.read(load.diary.path),
+        at_rest,
+        rewritten=rewritten,
+        poisoned=poisoned,
+    )
     found = claims(evidence)
     found += [*clients_word(load), scenarios_word(played), finances_word(stage, evidence)]
     ended = load.tally.ended or load.clock.monotonic()
@@ -190,6 +197,7 @@ def gather(
     at_rest: tuple[Unrest, Waiting],
     *,
     rewritten: frozenset[str] = frozenset(),
+    poisoned: frozenset[str] = frozenset(),
 ) -> Evidence:
     """Hear database, journal and topic, once each."""
     with psycopg.connect(stage.admin_url) as database:
@@ -206,6 +214,7 @@ def gather(
         waiting=at_rest[1],
         again=partial(ask_again, url=stage.direct_web_url, api_key=stage.api_key),
         rewritten=rewritten,
+        poisoned=poisoned,
         **tables_read,
     )
 

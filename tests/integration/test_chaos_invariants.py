@@ -137,6 +137,7 @@ def gather() -> Gather:
             waiting=Waiting(),
             again=again,
             rewritten=frozenset(),
+            poisoned=frozenset(),
             **rows(database, account=platform.account.pk),
         )
 
@@ -341,7 +342,7 @@ IN_THE_DATABASE: Final[dict[str, tuple[str, set[str]]]] = {
             "'id', 900000, 'event_id', gen_random_uuid(), 'event_seq', event_seq + 100",
             "type = 'charge.succeeded'",
         ),
-        {TOLD, IN_TOPIC, ORDER},
+        {TOLD, IN_TOPIC, ORDER, REST},
     ),
     "another payload than was sent": (
         "UPDATE checkout_outboxmessage SET payload = replace(payload, '19.99', '19.96')"
@@ -466,6 +467,12 @@ def repaired(evidence: Evidence, *, on_purpose: bool) -> Evidence:
     return replace(evidence, cases=[case], rewritten=rewritten)
 
 
+def poisoned(evidence: Evidence, *, kept: bool) -> Evidence:
+    """A message that nobody can read was sent on purpose (F22)."""
+    case = CaseRow("unreadable_message", "m-1", "not a Celery message", None)
+    return replace(evidence, cases=[case] if kept else [], poisoned=frozenset({"m-1"}))
+
+
 Plant = Callable[[Evidence], Evidence]
 ELSEWHERE: Final[dict[str, tuple[Plant, set[str]]]] = {
     "a second capture": (
@@ -511,6 +518,11 @@ ELSEWHERE: Final[dict[str, tuple[Plant, set[str]]]] = {
         {REPAIRED},
     ),
     "a repair of what was rewritten on purpose": (lambda e: repaired(e, on_purpose=True), set()),
+    "a broken message that was kept": (lambda e: poisoned(e, kept=True), set()),
+    "a broken message that vanished": (
+        lambda e: poisoned(e, kept=False),
+        {"dead letters explained (0 cases)"},
+    ),
     "another answer to the same key": (
         lambda e: replace(e, again=lambda asked: [(201, "{}") for _ in asked]),
         {SAME},
