@@ -50,9 +50,10 @@ class Healing:
 
     def _all_there_is_to_do(self, now: Moments) -> None:
         world = self.world
+        told, late = bool(world.announced), world.plan.last_defence and self._looked_again
         while world.announced:
             world.clients.announce(world.announced.pop())
-        if now.attempt or now.webhook or world.plan.webhooks != "none" or self._looked_again:
+        if told or late or now.is_due(now.attempt) or now.is_due(now.webhook):
             self.actors.resolve()
         if world.queue.dead:
             self.actors.drain()
