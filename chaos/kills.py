@@ -7,9 +7,11 @@ started again by the supervisor. After enough deaths the process is started with
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -103,9 +105,9 @@ def kill_errand(errand: Errand) -> Callable[[Stage], Outcome]:
     def run(stage: Stage) -> Outcome:
         with errand.around(stage):
             words = (*errand.command, *errand.words(stage))
-            ends = [
-                stage.manage(*words, FAILPOINTS=f"{errand.failpoint}=kill") for _ in range(KILLS)
-            ]
+            run_it = partial(stage.manage, *words, FAILPOINTS=f"{errand.failpoint}=kill")
+            with ThreadPoolExecutor(KILLS) as pool:
+                ends = [started.result() for started in [pool.submit(run_it) for _ in range(KILLS)]]
         killed = sum(end.returncode == -signal.SIGKILL for end in ends)
         others = [f"{end.returncode}: {end.stderr[-300:]}" for end in ends if end.returncode >= 0]
         return Outcome(
