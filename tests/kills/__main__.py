@@ -1,10 +1,12 @@
 """`python -m tests.kills --times 100 [--only name]`: kills on a PostgreSQL of our own."""
 
 import argparse
+import math
 import os
 import shutil
 import sys
 import time
+from collections import Counter
 
 import tests.stack as stack  # sets the environment, so before Django  # isort: skip
 
@@ -16,9 +18,11 @@ django.setup()
 from django.db import connection  # noqa: E402
 from django.test.utils import setup_test_environment  # noqa: E402
 
-from tests.kills.campaign import run_place, table  # noqa: E402
+from tests.kills.campaign import Row, run_place, table  # noqa: E402
+from tests.kills.crashes import run_crashes  # noqa: E402
 from tests.kills.forks import say  # noqa: E402
 from tests.kills.places import places  # noqa: E402
+from tests.kills.storms import run_storm  # noqa: E402
 
 
 def main() -> int:
@@ -37,29 +41,57 @@ def main() -> int:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
-    parser.add_argument("--times", type=int, default=100, help="kills at each failpoint")
+    parser.add_argument("--times", type=int, default=100, help="kills at each failpoint, at least")
     parser.add_argument("--only", default="", help="the failpoints whose name contains this")
+    parser.add_argument("--random", type=int, default=0, help="kills at random moments")
+    parser.add_argument("--crashes", type=int, default=0, help="ends of PostgreSQL under load")
     return parser.parse_args()
 
 
 def campaign(arguments: argparse.Namespace) -> int:
-    chosen, rows = places(only=arguments.only), []
-    total, done, begun = arguments.times * len(chosen), 0, time.monotonic()
+    wrong: list[str] = []
+    if arguments.times:
+        rows = kills_at_failpoints(times=arguments.times, only=arguments.only)
+        wrong += [f"{row.name} of {row.what}: {said}" for row in rows for said in row.violations]
+        say(table(rows))
+    if arguments.random:
+        storm = run_storm(times=arguments.random, progress=Bar(arguments.random))
+        wrong += storm.violations
+        say(storm.told())
+    if arguments.crashes:
+        crashes = run_crashes(
+            times=arguments.crashes, home=stack.HOME, progress=Bar(arguments.crashes)
+        )
+        wrong += [*crashes.lost, *crashes.violations]
+        say(crashes.told())
+    say("\n".join(f"  !! {sentence}" for sentence in wrong[:40]))
+    return 1 if wrong else 0
 
-    def progress(steps: int) -> None:
-        nonlocal done
-        done += steps
-        rate = done / (time.monotonic() - begun)
-        if sys.stderr.isatty() or done % 100 == 0:
-            sys.stderr.write(f"{done}/{total} kills, {rate:.1f} a second ")
-            sys.stderr.write("\r" if sys.stderr.isatty() else "\n")
 
-    for place in chosen:
-        rows.append(run_place(place, times=arguments.times, progress=progress))
-        for sentence in rows[-1].violations[:12]:
-            say(f"  !! {place.name} of {place.what}: {sentence}")
-    say(table(rows))
-    return 1 if any(row.violations for row in rows) else 0
+def kills_at_failpoints(*, times: int, only: str) -> list[Row]:
+    """Each failpoint so often, shared among the places that have it."""
+    chosen = places(only=only)
+    shares = Counter(place.name for place in chosen)
+    each = [(place, math.ceil(times / shares[place.name])) for place in chosen]
+    bar = Bar(sum(share for _, share in each))
+    return [run_place(place, times=share, progress=bar) for place, share in each]
+
+
+class Bar:
+    """How far it is and how fast, on stderr."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.begun = total, 0, time.monotonic()
+        self.terminal = sys.stderr.isatty()
+
+    def __call__(self, steps: int) -> None:
+        before, self.done = self.done, self.done + steps
+        if not self.terminal and before // 100 == self.done // 100:
+            return
+        rate = self.done / (time.monotonic() - self.begun)
+        sys.stderr.write(f"{self.done}/{self.total} kills, {rate:.1f} a second ")
+        sys.stderr.write("\r" if self.terminal else "\n")
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -73,8 +73,8 @@ def _run(work: Callable[[Callable[..., Any]], object], pipe: Connection) -> None
         connection.connection = None
         connection.ensure_connection()
         pipe.send((READY, ()))
-        work(ask)
-        pipe.send((FAILED, "it came to its end"))
+        done = work(ask)
+        pipe.send((FAILED, f"it came to its end: {done}"))
     except BaseException:  # noqa: BLE001  whatever it was, the parent wants to read it
         pipe.send((FAILED, traceback.format_exc()))
 

@@ -5,6 +5,7 @@ adapters (gateway, queue) over `Ask`, so that what a child does up to its death 
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,29 +14,64 @@ from uuid import UUID
 
 import httpx
 
+from checkout.clock import Ages
 from checkout.gateways.sandbox import SandboxGateway
-from checkout.messages import Answer, Outgoing
+from checkout.messages import Acknowledged, Answer, Outgoing, Refused
 from checkout.queue import Queue
+from checkout.topics import InvalidEvent, validate_payload
+from processor.journal import Journal
+from processor.orders import read_order, read_reference
+from processor.sandbox import Reply, Sandbox, event_of
 from tests.fakes import FakeClock
 from tests.simulation.queue import FifoQueue, Message
-from tests.simulation.world import LANE, SECRET, World
 
 Ask = Callable[..., Any]
 
+LANE = "cis"
 QUEUE, DEAD_LETTERS = "kills.fifo", "kills-dead.fifo"
+PENDING_EXPIRES_SECONDS = 2000
 _LOST: Mapping[str, type[httpx.TransportError]] = {
-    kind.__name__: kind
-    for kind in (httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError)
+    kind.__name__: kind for kind in (httpx.ReadTimeout, httpx.RemoteProtocolError)
 }
+_DELIVERED_AS = {"silence": "ReadTimeout", "hangup": "RemoteProtocolError"}
+
+
+class ProcessorClock:
+    """The processor's view of the clock; it thinks in no time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+
+    def real_now(self) -> datetime:
+        return self._clock.real_now()
+
+    def business_now(self) -> datetime:
+        return self._clock.business_now()
+
+    def sleep(self, seconds: float, /) -> None:
+        pass
 
 
 class Outside:
     """Answers what a process of the service asks; `answer(door, *question)`."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.queue = Sqs(world.clock, visibility=world.ages.visibility)
-        world.queue = self.queue
+    def __init__(self, clock: FakeClock, *, ages: Ages) -> None:
+        self.clock = clock
+        self.queue = Sqs(clock, visibility=ages.visibility)
+        self.records: list[Outgoing] = []
+        self.announced: list[dict[str, Any]] = []
+        self.processor = Sandbox(
+            journal=Journal.in_memory(),
+            clock=ProcessorClock(clock),
+            announce=lambda line: self.announced.append(event_of(line)),
+        )
+        self.processor.instruct(
+            {"webhooks": "resolved", "pending_expires_seconds": PENDING_EXPIRES_SECONDS}
+        )
+        # What clients asked for, by key; and the keys that were answered.
+        self.orders: dict[str, dict[str, str]] = {}
+        self.accepted: set[str] = set()
+        self.complaints: list[str] = []
 
     def answer(self, door: str, *question: Any) -> Any:
         return getattr(self, f"on_{door}")(*question)
@@ -43,19 +79,21 @@ class Outside:
     # --- The processor -----------------------------------------------------------------------------
 
     def on_http(self, method: str, path: str, key: str, body: bytes) -> tuple[int | str, bytes]:
-        """Status and body, or the name of the error with which the connection ended."""
-        request = httpx.Request(
-            method,
-            f"http://processor.invalid{path}",
-            content=body,
-            headers={"Idempotency-Key": key},
-            extensions={"trace": lambda *_: None},
-        )
-        try:
-            response = self.world.network.handle(request)
-        except httpx.TransportError as lost:
-            return type(lost).__name__, b""
-        return response.status_code, response.content
+        """Status and body, or the name of the error with which the connection ends."""
+        reply = self._reply(method, path.split("/"), key, body)
+        if reply.delivery in _DELIVERED_AS:
+            return _DELIVERED_AS[reply.delivery], b""
+        if reply.delivery == "server_error":
+            return 500, b"{}"
+        text = json.dumps(reply.body).encode()
+        return reply.status, text[: len(text) // 2] if reply.delivery == "garbled" else text
+
+    def _reply(self, method: str, parts: list[str], key: str, body: bytes) -> Reply:
+        if method == "GET":
+            return self.processor.query(read_reference(parts[3]))
+        if parts[-1] == "expire":
+            return self.processor.expire(read_reference(parts[3]))
+        return self.processor.charge(read_order(body, key=key))
 
     # --- SQS -----------------------------------------------------------------------------------------
 
@@ -75,22 +113,33 @@ class Outside:
     # --- Kafka ---------------------------------------------------------------------------------------
 
     def on_produce(self, messages: Sequence[Outgoing]) -> list[Answer]:
-        return self.world.topic.send(messages)
+        return [self._append(message) for message in messages]
+
+    def _append(self, message: Outgoing) -> Answer:
+        try:
+            validate_payload(message.type, message.payload)
+        except InvalidEvent as fault:
+            return Refused(message.id, str(fault), permanent=True)
+        self.records.append(message)
+        return Acknowledged(message.id, 0, len(self.records) - 1)
 
     def on_read_back(self, first: int) -> list["Record"]:
-        records = enumerate(self.world.topic.records)
+        records = enumerate(self.records)
         return [record_of(offset, each) for offset, each in records if offset >= first]
 
     # --- Clients, and what a process logs --------------------------------------------------------------
 
-    def on_asked(self, key: str) -> None:
-        self.world.asked.add(key)
+    def on_asked(self, order: dict[str, str]) -> str:
+        """Note what a client is about to ask for; its key."""
+        key = f"key-{len(self.orders) + 1}"
+        self.orders[key] = order
+        return key
 
     def on_accepted(self, key: str) -> None:
-        self.world.accepted.add(key)
+        self.accepted.add(key)
 
     def on_complaint(self, text: str) -> None:
-        self.world.broken.append(text)
+        self.complaints.append(text)
 
 
 class Sqs(FifoQueue):
@@ -154,7 +203,7 @@ def queue(ask: Ask) -> Queue:
     return Queue(client=cast(Any, SqsClient(ask)), name=QUEUE, dead_letter_name=DEAD_LETTERS)
 
 
-def gateway(ask: Ask, *, world: World) -> SandboxGateway:
+def gateway(ask: Ask, *, ages: Ages) -> SandboxGateway:
     """The product's own gateway over `ask`."""
 
     def carry(request: httpx.Request) -> httpx.Response:
@@ -170,10 +219,10 @@ def gateway(ask: Ask, *, world: World) -> SandboxGateway:
         url="http://processor.invalid",
         api_key="key",
         account=LANE,
-        webhook_secret=SECRET,
-        minimum_age=timedelta(seconds=world.ages.not_found_after),
-        not_found_repeats=world.ages.not_found_repeats,
-        idempotent_for=timedelta(seconds=world.ages.idempotent_for),
+        webhook_secret="none: webhooks come by the API",
+        minimum_age=timedelta(seconds=ages.not_found_after),
+        not_found_repeats=ages.not_found_repeats,
+        idempotent_for=timedelta(seconds=ages.idempotent_for),
         transport=httpx.MockTransport(carry),
     )
 

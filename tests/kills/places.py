@@ -22,7 +22,7 @@ from checkout.models import (
     Charge,
     ChargeState,
     Door,
-    OutboxMessage,
+    PendingMessage,
     Subscription,
     WebhookDelivery,
 )
@@ -30,9 +30,9 @@ from settlements import reconciliation
 from settlements.models import Discrepancy, ImportState, Kind, StatementImport, TopicRecord
 from settlements.statements import import_statement
 from settlements.topic import read_topic
+from tests.kills.outside import LANE
 from tests.kills.yard import Yard
 from tests.platforms import send_webhook
-from tests.simulation.world import LANE
 
 TEN, FOUR = 10, 4
 TEMPORARY = Path(tempfile.gettempdir())
@@ -134,7 +134,7 @@ UNREADABLE = Place(
 
 def relaying(door: Door, *, name: str, deaths: int = 3) -> Place:
     def is_empty(_: Yard, subject: Any) -> bool:
-        unsent = OutboxMessage.objects.filter(door=door, published_at__isnull=True)
+        unsent = PendingMessage.objects.filter(door=door)
         return not unsent.exists()
 
     def relay(yard: Yard, _: Any) -> object:
@@ -146,7 +146,7 @@ def relaying(door: Door, *, name: str, deaths: int = 3) -> Place:
 
 def _twelve_to_send(yard: Yard) -> None:
     """More than one call of SQS takes; made once, then sent again by hand."""
-    if not yard.orders:
+    if not yard.outside.orders:
         for _ in range(TEN + 2):
             yard.checkout(token="approve")
         return
@@ -174,9 +174,9 @@ RELAYS = (
 
 
 def _is_accepted(yard: Yard, key: str) -> bool:
-    pk = Subscription.derive_id(account_id=yard.world.account_id, idempotency_key=key)
+    pk = Subscription.derive_id(account_id=yard.account_id, idempotency_key=key)
     there = Subscription.objects.filter(pk=pk).count() == 1
-    return there and key in yard.world.accepted
+    return there and key in yard.outside.accepted
 
 
 def asking(name: str) -> Place:
@@ -195,7 +195,7 @@ def _resolved_event(yard: Yard) -> dict[str, Any]:
     yard.dispatched(token="pending_30s")
     yard.work_off()
     yard.wait(40)
-    return yard.world.announced.pop()
+    return yard.outside.announced.pop()
 
 
 def _tell(yard: Yard, event: dict[str, Any]) -> Any:
@@ -250,7 +250,7 @@ def _in_doubt(yard: Yard) -> UUID:
     charge_id = yard.dispatched(token=yard.rng.choice(DOUBTFUL))
     yard.work_off()
     yard.wait(1000)
-    yard.world.announced.clear()
+    yard.outside.announced.clear()
     return charge_id
 
 
@@ -268,7 +268,7 @@ def _four_silent(yard: Yard) -> list[UUID]:
     """Published, and lost with the queue; each sweep that dies dispatches one of them."""
     charges = [yard.checkout(token="approve").pk for _ in range(FOUR)]
     yard.relay(Door.SQS)
-    yard.world.queue.lose_everything()
+    yard.outside.queue.lose_everything()
     yard.wait(yard.ages.sweep_after + 1)
     return charges
 
@@ -289,7 +289,7 @@ def _dead_letter(yard: Yard) -> UUID:
 
 def _is_explained(yard: Yard, charge_id: UUID) -> bool:
     cases = Case.objects.filter(kind=CaseKind.DEAD_LETTER, charge=charge_id)
-    return not yard.world.queue.dead and cases.count() == 1
+    return not yard.outside.queue.dead and cases.count() == 1
 
 
 def _redrive_later(yard: Yard, _: Any) -> None:
@@ -299,12 +299,12 @@ def _redrive_later(yard: Yard, _: Any) -> None:
 
 
 def _is_collected(yard: Yard, charge_id: UUID) -> bool:
-    return not yard.world.queue.dead and yard.at_rest(charge_id)
+    return not yard.outside.queue.dead and yard.at_rest(charge_id)
 
 
 def _four_due(yard: Yard) -> int:
     """Four subscriptions whose next month has come; how many charges there are so far."""
-    if not yard.orders:
+    if not yard.outside.orders:
         for _ in range(FOUR):
             yard.checkout(token="approve")
     yard.clock.move_business(days=31)
@@ -337,7 +337,7 @@ TIMETABLE = (
         alone(Yard.sweep),
         {"next sweep": alone(Yard.sweep)},
         _are_dispatched_twice,
-        plan={"queue": True},
+        plan={"loses_messages": True},
     ),
     Place(
         "drain.case_committed",
@@ -384,8 +384,8 @@ def _file_of_yesterday(yard: Yard) -> Path:
     yard.work_off()
     day = yard.clock.business_now().date()
     yard.clock.move_business(days=1)
-    text = yard.world.processor.statement(account=LANE, first=day, last=day)
-    path = TEMPORARY / f"kills-{yard.world.plan.seed}-{day}.csv"
+    text = yard.outside.processor.statement(account=LANE, first=day, last=day)
+    path = TEMPORARY / f"kills-{yard.seed}-{day}.csv"
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -406,11 +406,11 @@ def _is_accepted_once(_: Yard, path: Path) -> bool:
 
 def _three_cents_short(yard: Yard) -> UUID:
     """The processor took three cents less than was owed, and said so."""
-    who = yard.creators[(yard._keys + 1) % len(yard.creators)]
-    yard.world.processor.instruct({"short": {"creator": str(who.pk), "by": "0.03"}})
-    charge_id = yard.dispatched(token="approve")
+    charge = yard.checkout(token="approve")
+    creator = str(charge.creator_id)
+    yard.outside.processor.instruct({"short": {"creator": creator, "by": "0.03"}})
     yard.work_off()
-    return charge_id
+    return charge.pk
 
 
 def _is_named_once(_: Yard, charge_id: UUID) -> bool:
@@ -427,7 +427,7 @@ def _full_pass(yard: Yard, _: Any) -> object:
 def _told(yard: Yard) -> int:
     yard.checkout(token="approve")
     yard.relay(Door.KAFKA)
-    return len(yard.world.topic.records)
+    return len(yard.outside.records)
 
 
 def _read(yard: Yard, _: Any) -> object:
@@ -435,7 +435,7 @@ def _read(yard: Yard, _: Any) -> object:
 
 
 def _is_read_once(yard: Yard, count: int) -> bool:
-    return TopicRecord.objects.count() == count == len(yard.world.topic.records)
+    return TopicRecord.objects.count() == count == len(yard.outside.records)
 
 
 SETTLEMENTS = (
@@ -455,7 +455,7 @@ SETTLEMENTS = (
         alone(Yard.reconcile),
         {"next pass": alone(Yard.reconcile)},
         _is_named_once,
-        plan={"shorts": True},
+        plan={"is_short": True},
     ),
     Place(
         "reconcile.slice_committed",
@@ -464,7 +464,7 @@ SETTLEMENTS = (
         _full_pass,
         {"next full pass": _full_pass},
         _is_named_once,
-        plan={"shorts": True},
+        plan={"is_short": True},
     ),
     Place(
         "topic.records_stored",

@@ -10,13 +10,16 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, cast
 from uuid import UUID
 
 import psycopg
+from django.apps import apps
 from django.db import connection
 
 from checkout import billing, charging, relay, rescue, subscriptions
+from checkout.clock import Ages, Clock
 from checkout.commit import DatabaseAway, committed
 from checkout.models import (
     TERMINAL,
@@ -27,18 +30,18 @@ from checkout.models import (
     Creator,
     Door,
     Interval,
+    PendingMessage,
+    PublishedMessage,
 )
 from checkout.outcomes import Fate
 from settlements import reconciliation
 from tests import factories
-from tests.fakes import START
-from tests.kills.outside import Ask, Outside, Reader, gateway, queue
+from tests.fakes import START, FakeClock
+from tests.kills import checks
+from tests.kills.healing import Restless, heal
+from tests.kills.outside import LANE, Ask, Outside, Reader, gateway, queue
 from tests.platforms import Platform
-from tests.simulation import oracle
-from tests.simulation.run import clean_tables
-from tests.simulation.schedule import Restless, Schedule
-from tests.simulation.turns import Hands
-from tests.simulation.world import LANE, Plan, World
+from tests.simulation.queue import Message
 
 CREATORS = 4
 PRICE = "19.99"
@@ -58,32 +61,53 @@ TOKENS = (
 
 
 class Yard:
-    """Clean tables, one world, some creators, and the acts of the service's processes."""
+    """Clean tables, one world, some creators, and the acts of the service's processes.
 
-    def __init__(self, *, seed: int, creators: int = CREATORS, **plan: Any) -> None:
+    `loses_messages`: the queue does, so the sweep is needed. `is_short`: the processor takes three
+    cents less now and then.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        creators: int = CREATORS,
+        loses_messages: bool = False,
+        is_short: bool = False,
+    ) -> None:
         clean_tables()
-        self.world = World(Plan(seed=seed, webhooks="resolved", **plan), Hands(0))
+        self.seed = seed
         self.rng = random.Random(f"kills:{seed}")
-        self.ask: Ask = Outside(self.world).answer
-        self.clock, self.ages = self.world.clock, self.world.ages
-        self.gateways = {LANE: gateway(self._ask, world=self.world)}
+        self.loses_messages, self.is_short = loses_messages, is_short
+        self.clock = FakeClock()
+        # One dunning date, then a person; and a card here pays for dozens of subscriptions.
+        self.ages = Ages(dunning_days=(3,), attempts_per_instrument=500)
+        self._ahead = 0.0
+        self.clock.forward(seconds=(datetime.now(UTC) - START).total_seconds())
+        self.outside = Outside(self.clock, ages=self.ages)
+        self.ask: Ask = self.outside.answer
+        self.gateways = {LANE: gateway(self._ask, ages=self.ages)}
         self.queue = queue(self._ask)
         self.reader = Reader(self._ask)
-        self.orders: dict[str, dict[str, str]] = {}
-        self._ahead = 0.0
-        self._keys = 0
+        self.swept = 0
+        # One creator after the other: the newest card of a creator is the one that is charged.
+        self._turns = count()
+        self.billed_at: datetime | None = None
         self._connection: psycopg.Connection[Any] | None = None
-        self.catch_up()
         self.platform = self._platform()
+        self.account_id = self.platform.account.pk
         self.creators = [self._creator(number) for number in range(creators)]
+        # What a first request loads is loaded before anybody is forked.
+        self.platform.get("/v1/charges")
 
     def _ask(self, door: str, *question: Any) -> Any:
         return self.ask(door, *question)
 
     def _platform(self) -> Platform:
         now = self.clock.now()
+        name = f"kills {self.seed}"
         account = Account.objects.create(
-            id=self.world.account_id, name=f"kills {self.world.plan.seed}", created_at=now.real
+            id=Account.derive_id(name=name), name=name, created_at=now.real
         )
         factories.routing_rule("KZ", LANE)
         factories.plan("monthly", price=PRICE, interval=Interval.MONTH)
@@ -92,7 +116,7 @@ class Yard:
     def _creator(self, number: int) -> Creator:
         return committed(
             lambda: subscriptions.register_creator(
-                account_id=self.world.account_id,
+                account_id=self.account_id,
                 external_id=f"creator-{number}",
                 name="Aigerim",
                 email="aigerim@example.org",
@@ -111,7 +135,8 @@ class Yard:
         real = (datetime.now(UTC) - START).total_seconds() + self._ahead
         left = real - self.clock.monotonic()
         if left > 0:
-            self.world.forward(left)
+            self.clock.forward(seconds=left)
+            self.outside.processor.resolve_due()
 
     def wait(self, seconds: float) -> None:
         """So much time passes, without anybody waiting for it."""
@@ -125,21 +150,17 @@ class Yard:
 
     def new_order(self, *, token: str = "") -> str:
         """A checkout to ask for; its key, by which it is asked for again and again."""
-        self._keys += 1
-        key = f"key-{self._keys}"
-        who = self.creators[self._keys % len(self.creators)]
+        who = self.creators[next(self._turns) % len(self.creators)]
         name = token or self.rng.choice(TOKENS)
-        self.orders[key] = {
-            "creator_id": str(who.pk),
-            "plan": "monthly",
-            "token": f"tok_{name}_{self._keys}",
-        }
-        self.world.asked.add(key)
+        own = f"tok_{name}_{self.rng.getrandbits(40):x}"
+        order = {"creator_id": str(who.pk), "plan": "monthly", "token": own}
+        key = str(self.ask("asked", order))
+        self.outside.orders[key] = order
         return key
 
     def post(self, key: str) -> Any:
         """Ask over the API; the client notes what was accepted."""
-        answer = self.platform.post("/v1/checkouts", json.dumps(self.orders[key]), key=key)
+        answer = self.platform.post("/v1/checkouts", json.dumps(self.outside.orders[key]), key=key)
         if answer.status_code == 201:
             self.ask("accepted", key)
         return answer
@@ -147,10 +168,10 @@ class Yard:
     def checkout(self, *, token: str = "") -> Charge:
         """A subscription's first charge, due now, by the use case under the API."""
         key = self.new_order(token=token)
-        order = self.orders[key]
+        order = self.outside.orders[key]
         charge = committed(
             lambda: subscriptions.start_checkout(
-                account_id=self.world.account_id,
+                account_id=self.account_id,
                 creator_id=UUID(order["creator_id"]),
                 plan_code=order["plan"],
                 token=order["token"],
@@ -160,22 +181,33 @@ class Yard:
             deadline=5,
             clock=self.clock,
         )
-        self.world.accepted.add(key)
+        self.outside.accepted.add(key)
         return charge
 
     def dispatched(self, *, token: str = "") -> UUID:
         """A charge whose dispatch is on the queue."""
         charge = self.checkout(token=token)
         self.relay(Door.SQS)
+        while not self._is_next(charge):
+            if not self.receive():
+                self.visibility_over()
         return charge.pk
+
+    def _is_next(self, charge: Charge) -> bool:
+        """Whether the next receive is this charge's; another's, or its creator's, may come first."""
+        return [m.receive().charge_id for m in self.outside.queue.heads()[:1]] == [charge.pk]
 
     # --- The worker --------------------------------------------------------------------------------
 
     def receive(self) -> bool:
         """Work on the next message as checkout/tasks.py does; False if there is none."""
         message = self.ask("receive")
-        if message is None:
-            return False
+        if message is not None:
+            self.work_on(message)
+        return message is not None
+
+    def work_on(self, message: Message) -> None:
+        """Attempt the charge, then delete the message or leave it."""
         try:
             fate = charging.attempt_charge(
                 receive=message.receive(),
@@ -189,7 +221,6 @@ class Yard:
             self.ask("leave", message, self.ages.backoff_after(message.receives))
         else:
             self.ask("delete", message)
-        return True
 
     def work_off(self) -> None:
         """Send what waits, and work on everything that can be received now."""
@@ -200,6 +231,12 @@ class Yard:
     def redeliver(self) -> None:
         self.visibility_over()
         self.work_off()
+
+    def empty_queue(self) -> None:
+        """Work on until nothing is left there, so that the next death is about its own message."""
+        self.work_off()
+        while self.outside.queue.messages:
+            self.redeliver()
 
     # --- Relays --------------------------------------------------------------------------------------
 
@@ -230,7 +267,7 @@ class Yard:
 
     def _relay_connection(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
-            parameters = cast(dict[str, Any], connection.get_connection_params())
+            parameters = connection.get_connection_params()
             names = ("host", "port", "user", "password", "dbname")
             given = {name: parameters[name] for name in names}
             self._connection = psycopg.connect(**given, autocommit=True)
@@ -276,17 +313,12 @@ class Yard:
     # --- The end -----------------------------------------------------------------------------------
 
     def violations(self) -> list[str]:
-        """Clients ask again, the rescuers heal, and the oracle looks: I1 to I6, to the cent."""
-        world = self.world
-        for key in sorted(world.asked - world.accepted):
-            if self.post(key).status_code != 201:
-                world.broken.append(f"the client's retry of {key} was refused")
-        self.catch_up()
+        """Everybody carries on until nothing is left to do; then what is wrong: I1 to I6, to the cent."""
         try:
-            Schedule(world, self._relay_connection).heal()
+            heal(self)
         except Restless as restless:
-            world.broken.append(str(restless))
-        found = oracle.violations(world)
+            self.outside.complaints.append(str(restless))
+        found = checks.violations(self)
         self.close()
         return found
 
@@ -300,14 +332,39 @@ class Yard:
         self._kept, self._connection = self._connection, None
         # Chance may not repeat itself in each child, nor the waits of commit.py.
         random.seed()
+        self.rng.seed()
+        self._turns = count(self.rng.randrange(len(self.creators)))
+
+    def run_clock(self) -> None:
+        """In a child that lives long: time passes by itself, and who waits does wait."""
+        self.clock = cast(Any, Clock())
 
     def at_rest(self, charge_id: UUID) -> bool:
         """Nothing of this charge waits for an answer, or for the worker that died."""
         state = Charge.objects.values_list("state", flat=True).get(pk=charge_id)
         if state == ChargeState.FAILED_THEN_RETRY:
             return True
-        held = any(m.receive().charge_id == charge_id for m in self.world.queue.messages)
+        held = any(m.receive().charge_id == charge_id for m in self.outside.queue.messages)
         return state in {*TERMINAL, ChargeState.EXHAUSTED} and not held
+
+
+def clean_tables() -> None:
+    """Empty every table of ours, past the triggers: quicker than TRUNCATE for a few rows.
+
+    What tells that a message waits or was sent can only be truncated: a delete of it is refused.
+    """
+    truncated = [PendingMessage._meta.db_table, PublishedMessage._meta.db_table]
+    tables = [
+        model._meta.db_table
+        for name in ("checkout", "settlements")
+        for model in apps.get_app_config(name).get_models()
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"BEGIN; SET LOCAL session_replication_role = replica; TRUNCATE {','.join(truncated)};"
+            + "".join(f"DELETE FROM {table};" for table in [*tables, "reconcile_dirty"])
+            + "COMMIT;"
+        )
 
 
 @contextmanager
