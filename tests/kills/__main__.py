@@ -42,7 +42,7 @@ def main() -> int:
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--times", type=int, default=100, help="kills at each failpoint, at least")
-    parser.add_argument("--only", default="", help="the failpoints whose name contains this")
+    parser.add_argument("--only", default="", help="the failpoints whose names contain one of these")
     parser.add_argument("--random", type=int, default=0, help="kills at random moments")
     parser.add_argument("--crashes", type=int, default=0, help="ends of PostgreSQL under load")
     return parser.parse_args()

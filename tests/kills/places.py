@@ -480,4 +480,6 @@ PLACES = (*WORKERS, UNREADABLE, *RELAYS, *APIS, *TIMETABLE, *SETTLEMENTS)
 
 
 def places(*, only: str = "") -> list[Place]:
-    return [place for place in PLACES if only in place.name]
+    """The places whose name contains one of these words, parted by commas; all of them without any."""
+    words = only.split(",")
+    return [place for place in PLACES if any(word in place.name for word in words)]
