@@ -19,6 +19,7 @@ from django.db import Error, connection
 
 from checkout.clock import Clock, Moment
 from checkout.commit import is_lost
+from checkout.link import patience
 from checkout.models import Heartbeat
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ STANDBY_SECONDS: Final = 1.0
 AWAY_SECONDS: Final = 1.0
 # A turn that is under way at SIGTERM may finish; a cut one is safe, so nobody waits for ever.
 STOP_SECONDS: Final = 20.0
+# A full comparison's longest statement takes seconds a million charges; only a silent database takes this.
+STATEMENT_SECONDS: Final = 600.0
+BEAT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,10 @@ class Timetable:
     def _turn(self, job: Job) -> bool:
         """One run of a job; a failure is logged and shown, and ends nothing but this turn."""
         begun = self.clock.monotonic()
+        with patience(STATEMENT_SECONDS):
+            return self._worked(job, begun)
+
+    def _worked(self, job: Job, begun: float) -> bool:
         try:
             done = job.work()
             detail = f"{_short(done)} in {self.clock.monotonic() - begun:.2f} s"
@@ -174,8 +182,10 @@ class Timetable:
         return True
 
     def _beat_if_possible(self) -> None:
+        detail = f"{len(self.jobs)} jobs"
         try:
-            beat(name="timetable", detail=f"{len(self.jobs)} jobs", now=self.clock.now())
+            with patience(BEAT_SECONDS):
+                beat(name="timetable", detail=detail, now=self.clock.now())
         except Error:
             connection.close()
 

@@ -21,6 +21,7 @@ from checkout.commit import DatabaseAway, committed, is_lost
 from checkout.link import Link, given_patience, patience
 from checkout.models import Account
 from devstack.proxy import Proxy
+from settlements.management import timetable
 from tests.factories import ACCOUNT_ID
 from tests.waiting import wait_for
 
@@ -216,7 +217,7 @@ def test_the_worker_s_pulse_notices_a_black_hole(
     pulse = tasks.Pulse(parent=None)
     queue.DATABASE_AWAY.hoist()
     pulse._turn()
-    assert not queue.DATABASE_AWAY.is_up
+    at_first = queue.DATABASE_AWAY.is_up
 
     pulse._last_beat = -math.inf  # the next beat is due at once
     ask()  # a connection that stands, so that the hole is met by the statement
@@ -229,8 +230,27 @@ def test_the_worker_s_pulse_notices_a_black_hole(
     link.heal()
     pulse._turn()
 
-    assert noticed
-    assert not queue.DATABASE_AWAY.is_up
+    assert (at_first, noticed, queue.DATABASE_AWAY.is_up) == (False, True, False)
+
+
+def test_a_job_of_the_timetable_is_over_when_the_database_is_silent(
+    monkeypatch: pytest.MonkeyPatch, link: Proxy
+) -> None:
+    """Its next turn connects anew; the sign of life beside it has a shorter patience of its own."""
+    monkeypatch.setattr(timetable, "STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(timetable, "BEAT_SECONDS", 0.5)
+    job = timetable.Job("asks", 1, ask)
+    locks = timetable.JobLocks(connect=lambda: wiring.direct_connection(name="tests"))
+    jobs = timetable.Timetable(jobs=[job], locks=locks, clock=clock, beat_every=1)
+    assert jobs._turn(job)
+    link.black_hole()
+
+    with within(0.4, 12):
+        assert not jobs._turn(job)
+        jobs._beat_if_possible()
+    link.heal()
+
+    assert jobs._turn(job)
 
 
 # --- What the options bound --------------------------------------------------------------------------

@@ -189,11 +189,14 @@ def accepted_after(load: Load, at: float) -> bool:
 
 
 def until_done(load: Load, key: str) -> Answer:
-    def done() -> Answer | None:
-        answer = load.start(key)
-        return answer if answer.status == 201 else None
+    answers: list[Answer] = []
 
-    return wait_for(done, 30, f"checkout {key}")
+    def done() -> bool:
+        answers.append(load.start(key))
+        return answers[-1].status == 201
+
+    wait_for(done, 30, f"checkout {key}")
+    return answers[-1]
 
 
 def judge(load: Load) -> None:
