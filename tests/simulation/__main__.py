@@ -85,6 +85,8 @@ def ended(outcome: Outcome, arguments: argparse.Namespace) -> int:
         Path(arguments.json).write_text(outcome.as_json(), "utf-8")
     if outcome.failed and arguments.keep:
         say(f"{campaign.keep(outcome.failed)} added to {campaign.REGRESSIONS.name}")
+    if outcome.interrupted:
+        return 130
     return 1 if outcome.failed else 0
 
 

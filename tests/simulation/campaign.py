@@ -9,16 +9,19 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 from django.db import connection
 
 from tests.simulation.plan import FAULTS, Plan
@@ -42,7 +45,7 @@ class Campaign:
 
 @dataclass
 class Outcome:
-    """What became of a campaign; seconds are real ones, `cpu` of the processes without PostgreSQL."""
+    """What became of a campaign; `cpu` is that of its processes and of PostgreSQL."""
 
     asked: int
     done: int = 0
@@ -52,6 +55,7 @@ class Outcome:
     traces: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     cpu: float = 0.0
+    interrupted: bool = False
 
     @property
     def rate(self) -> float:
@@ -84,6 +88,7 @@ class Outcome:
 def run(campaign: Campaign) -> Outcome:
     """Run it and say on the way how far it is; stops early after `failures` or `minutes`."""
     outcome, begun, told = Outcome(asked=len(campaign.plans)), time.monotonic(), 0.0
+    before = _servers_cpu()
     workers = _start(campaign)
     try:
         for kind, value in _said(workers):
@@ -101,10 +106,13 @@ def run(campaign: Campaign) -> Outcome:
             late = outcome.seconds > campaign.minutes * 60
             if late or len(outcome.failed) >= campaign.failures:
                 break
+    except KeyboardInterrupt:
+        outcome.interrupted = True
     finally:
         for process, _ in workers:
             process.terminate()
             process.join()
+        outcome.cpu += _servers_cpu() - before
     return outcome
 
 
@@ -136,20 +144,37 @@ def _databases(count: int) -> list[str]:
 
 
 def _work(database: str, plans: Sequence[Plan], said: Connection, shrink_seconds: float) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     connection.settings_dict["NAME"] = database
     # What was loaded lives as long as the process; walking it again and again costs a tenth.
     gc.freeze()
     gc.set_threshold(50_000)
     with Simulation() as simulation:
         for plan in plans:
+            before = _cpu()
             result = simulation.run(plan)
+            said.send(("cpu", _cpu() - before))
             said.send(("result", result))
             if result.violations:
                 short = shortest(simulation, plan, seconds=shrink_seconds)
                 said.send(("failed", short if short.violations else result))
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    said.send(("cpu", usage.ru_utime + usage.ru_stime))
     said.close()
+
+
+def _cpu() -> float:
+    """Seconds of CPU this process has used, PostgreSQL's not counted."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _servers_cpu() -> float:
+    """Seconds of CPU of the PostgreSQL that this process started, with what its ended backends used."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.name().startswith("postgres"):
+                total += sum(process.cpu_times()[:4])
+    return total
 
 
 def _said(workers: Sequence[tuple[Any, Connection]]) -> Iterator[tuple[str, Any]]:
