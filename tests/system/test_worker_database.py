@@ -51,8 +51,9 @@ def kept() -> list[str]:
     return [case.detail["body"] for case in cases]
 
 
+@pytest.mark.parametrize("how", ["refuse", "black_hole"])
 def test_worker_keeps_the_unreadable_and_rests_while_the_database_is_away(
-    queue: Queue, link: Proxy, tmp_path: Path
+    queue: Queue, link: Proxy, tmp_path: Path, how: str
 ) -> None:
     """F18, F22: the outage spends no receive; polling goes on by itself when it is over."""
     url = url_through(link)
@@ -73,7 +74,7 @@ def test_worker_keeps_the_unreadable_and_rests_while_the_database_is_away(
         beat = wait_for(lambda: Heartbeat.objects.filter(name="worker").first(), 10, "a beat")
         wait_for(lambda: later(beat), 10, "a later beat")
 
-        link.refuse()
+        getattr(link, how)()
         wait_for(lambda: "polling stops" in running.log(), 20, "the outage noticed")
         send_broken(queue, "during")
         wait_for(lambda: queue.waiting().visible == 1, 5, "the message waiting")
