@@ -278,17 +278,24 @@ def queue_client(stage: Stage) -> Any:
 # --- Every place -------------------------------------------------------------------------------------
 
 BOTH_DOORS: Final = (*RELAYS["sqs"], *RELAYS["kafka"])
+# By turns of the processes: clients that met a web which died of each request come to rest meanwhile.
 PLACES: Final = (
     Place("bill.batch_committed", ("timetable",), ("F21",), again=a_week_passes),
-    Place("dunning.round_opened", ("timetable",), ("F33",), provoke=days_pass),
     Place("api.before_commit", ("web",), ("F1",), tells=GUNICORN_TELLS),
-    Place("commit.written", ("web",), ("F3",), tells=GUNICORN_TELLS),
-    Place("api.after_commit", ("web",), ("F2",), tells=GUNICORN_TELLS),
-    Place("webhook.stored", ("web",), ("F24",), tells=GUNICORN_TELLS, provoke=webhooks_for_all),
     Place("charging.intent_committed", ("worker",), ("F7",), tells=CELERY_TELLS),
+    Place("relay.before_send", BOTH_DOORS, ("F4",)),
+    Place("dunning.round_opened", ("timetable",), ("F33",), provoke=days_pass),
     Place("charging.before_send", ("worker",), ("F7",), tells=CELERY_TELLS),
+    Place("queue.ten_sent", RELAYS["sqs"], ("F5",)),
+    Place("resolve.answered", ("timetable",), ("F13",)),
+    Place("commit.written", ("web",), ("F3",), tells=GUNICORN_TELLS),
     Place("charging.answered", ("worker",), ("F10",), tells=CELERY_TELLS),
+    Place("relay.sent_unmarked", BOTH_DOORS, ("F5", "F15")),
+    Place("webhook.outcome_committed", ("timetable",), ("F24",), provoke=webhooks_for_all),
     Place("charging.outcome_committed", ("worker",), ("F11",), tells=CELERY_TELLS),
+    Place("relay.marked", BOTH_DOORS, ("F5", "F15")),
+    Place("reconcile.marks_consumed", ("timetable",), ("F27",)),
+    Place("api.after_commit", ("web",), ("F2",), tells=GUNICORN_TELLS),
     Place(
         "unreadable.case_committed",
         ("worker",),
@@ -296,14 +303,8 @@ PLACES: Final = (
         tells=CELERY_TELLS,
         again=a_poison_message,
     ),
-    Place("relay.before_send", BOTH_DOORS, ("F4",)),
-    Place("queue.ten_sent", RELAYS["sqs"], ("F5",)),
-    Place("relay.sent_unmarked", BOTH_DOORS, ("F5", "F15")),
-    Place("relay.marked", BOTH_DOORS, ("F5", "F15")),
-    Place("resolve.answered", ("timetable",), ("F13",)),
-    Place("webhook.outcome_committed", ("timetable",), ("F24",), provoke=webhooks_for_all),
-    Place("reconcile.marks_consumed", ("timetable",), ("F27",)),
     Place("drain.case_committed", ("timetable",), ("F6",), provoke=messages_die),
+    Place("webhook.stored", ("web",), ("F24",), tells=GUNICORN_TELLS, provoke=webhooks_for_all),
     Place("sweep.dispatched", ("timetable",), ("F30",), provoke=queue_loses_everything, takes=35),
 )
 COMMANDS: Final = (

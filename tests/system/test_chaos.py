@@ -20,7 +20,7 @@ WORDS = (
 
 
 def test_a_short_run_survives_a_failover_and_a_killed_worker() -> None:
-    """F6, F18: exit code 0 says that the whole verdict holds; the figures stand in the tables."""
+    """F10, F18: exit code 0 says that the whole verdict holds; the figures stand in the tables."""
     with tempfile.TemporaryDirectory(prefix="checkout-chaos-") as folder:
         Path(folder).chmod(0o711)
         done = subprocess.run(
