@@ -63,8 +63,12 @@ def violations(world: World) -> list[str]:
     return found
 
 
-def _all_attempts() -> list[Attempt]:
-    return list(Attempt.objects.select_related("charge", "instrument").order_by("started_at", "id"))
+def _all_attempts(world: World) -> list[Attempt]:
+    """Read once a world: nothing changes any more while the oracle looks."""
+    if world.attempts is None:
+        found = Attempt.objects.select_related("charge", "instrument")
+        world.attempts = list(found.order_by("started_at", "id"))
+    return world.attempts
 
 
 def requests(world: World) -> Iterator[str]:
@@ -129,7 +133,7 @@ def attempts(world: World) -> Iterator[str]:
     """I3: what the journal says and what the attempts say are the same."""
     captured = {line.reference: line for line in captures(world.processor.lines())}
     declined = {line.reference for line in world.processor.lines() if line.status == "declined"}
-    for attempt in _all_attempts():
+    for attempt in _all_attempts(world):
         reference = str(attempt.pk)
         yield from _agrees(attempt, captured.pop(reference, None), reference in declined)
         if attempt.outcome == O.UNAPPLIED and not world.plan.last_defence:
@@ -166,9 +170,10 @@ def charges(world: World) -> Iterator[str]:
         waits = charge.state == S.EXHAUSTED and charge.awaits in (Awaits.INSTRUMENT, Awaits.PERSON)
         if charge.state not in TERMINAL and not waits:
             yield f"{name} rests as {charge.state} {charge.awaits}"
-        newest = Instrument.newest_of(charge.creator_id)
-        if charge.awaits == Awaits.INSTRUMENT and newest and not newest.dead_at:
-            yield f"{name} awaits a card, and there is one"
+        if charge.awaits == Awaits.INSTRUMENT:
+            newest = Instrument.newest_of(charge.creator_id)
+            if newest and not newest.dead_at:
+                yield f"{name} awaits a card, and there is one"
         if charge.void_requested and charge.state not in (S.SUCCEEDED, S.VOIDED):
             yield f"{name} was cancelled and is {charge.state}"
         if charge.state not in TERMINAL and charge.subscription.state == "cancelled":
@@ -184,7 +189,7 @@ def books(world: World) -> Iterator[str]:
         entries[entry.attempt_id].append(entry)
         if sum((p.amount for p in entry.postings.all()), ZERO):
             yield f"entry {entry} does not balance"
-    for attempt in _all_attempts():
+    for attempt in _all_attempts(world):
         cleared = [_cleared(entry) for entry in entries[attempt.pk]]
         if cleared != ([attempt.captured_amount] if attempt.has_capture else []):
             yield f"attempt {attempt}: {attempt.captured_amount} captured, {cleared} booked"
@@ -231,7 +236,7 @@ def events(world: World) -> Iterator[str]:
 
 
 def _told(world: World, told: set[tuple[str, object]]) -> Iterator[str]:
-    expected = set(_finals())
+    expected = set(_finals(world))
     types = {type for type, _ in expected} | {
         "charge.succeeded",
         "charge.voided",
@@ -241,23 +246,23 @@ def _told(world: World, told: set[tuple[str, object]]) -> Iterator[str]:
     final = {each for each in told if each[0] in types}
     for type, _ in expected - told:
         yield f"a final outcome was never told: {type}"
-    for type, _ in final - expected - _taken_back():
+    for type, _ in final - expected - _taken_back(world):
         if not world.rewritten:
             yield f"an outcome was told that is not: {type}"
 
 
-def _taken_back() -> set[tuple[str, object]]:
+def _taken_back(world: World) -> set[tuple[str, object]]:
     """What was told of an attempt before its capture was found after all; rightly so, at the time."""
     return {
         (type, event_id(subject=a.charge_id, type=type, round=a.round, number=a.number))
-        for a in _all_attempts()
+        for a in _all_attempts(world)
         if a.has_capture and a.queries
         for type in ("charge.not_charged", "charge.declined")
     }
 
 
-def _finals() -> Iterator[tuple[str, object]]:
-    for attempt in _all_attempts():
+def _finals(world: World) -> Iterator[tuple[str, object]]:
+    for attempt in _all_attempts(world):
         of: dict[str, Any] = {
             "subject": attempt.charge_id,
             "round": attempt.round,

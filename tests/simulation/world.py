@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 from checkout.clock import Ages
 from checkout.commit import is_lost
 from checkout.gateways import Gateway
+from checkout.models import Attempt
 from processor.journal import Journal, Line
 from processor.sandbox import Sandbox, event_of
 from tests.fakes import FakeClock
@@ -117,6 +118,7 @@ class World:
         self.rescued: list[str] = []
         self.swept = 0  # charges that nothing but the sweep brought back, in healing
         self.faults: dict[str, int] = {}
+        self.attempts: list[Attempt] | None = None  # as the oracle found them
         self.lines: deque[str] = deque(maxlen=LAST_STEPS)
         self._hash = hashlib.sha256()
         self._names: dict[object, str] = {}
