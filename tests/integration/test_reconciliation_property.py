@@ -21,6 +21,7 @@ from checkout import billing, rescue, subscriptions
 from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
 from checkout.models import Attempt, Charge, OutboxMessage
 from checkout.routing import NoLane
+from checkout.subscriptions import NoTerms
 from settlements import reconciliation
 from settlements.models import Discrepancy, FeeTerms, ReconcileDirty, StatementLine
 from settlements.statement_file import Refused
@@ -141,7 +142,9 @@ class History:
         act = getattr(self, step.replace(" ", "_") if step != "pass" else "look_again")
         # A step that the service refuses in this state is a step that did not happen.
         with (
-            suppress(IntegrityError, billing.OffCalendar, NoLane, Refused, ObjectDoesNotExist),
+            suppress(
+                IntegrityError, billing.OffCalendar, NoLane, NoTerms, Refused, ObjectDoesNotExist
+            ),
             block(),
         ):
             act(detail)
