@@ -170,14 +170,17 @@ def charges(world: World) -> Iterator[str]:
         waits = charge.state == S.EXHAUSTED and charge.awaits in (Awaits.INSTRUMENT, Awaits.PERSON)
         if charge.state not in TERMINAL and not waits:
             yield f"{name} rests as {charge.state} {charge.awaits}"
-        if charge.awaits == Awaits.INSTRUMENT:
-            newest = Instrument.newest_of(charge.creator_id)
-            if newest and not newest.dead_at:
-                yield f"{name} awaits a card, and there is one"
+        if charge.awaits == Awaits.INSTRUMENT and _has_a_card(charge):
+            yield f"{name} awaits a card, and there is one"
         if charge.void_requested and charge.state not in (S.SUCCEEDED, S.VOIDED):
             yield f"{name} was cancelled and is {charge.state}"
         if charge.state not in TERMINAL and charge.subscription.state == "cancelled":
             yield f"{name} is {charge.state} in a cancelled subscription"
+
+
+def _has_a_card(charge: Charge) -> bool:
+    newest = Instrument.newest_of(charge.creator_id)
+    return newest is not None and not newest.dead_at
 
 
 def books(world: World) -> Iterator[str]:
