@@ -244,10 +244,10 @@ def regressions() -> list[Plan]:
 def keep(failed: Sequence[Result]) -> int:
     """Add these to the list, once each; how many were new."""
     known = {plan.as_json() for plan in regressions()}
-    new = [result.plan.as_json() for result in failed if result.plan.as_json() not in known]
+    new = dict.fromkeys(line for line in (r.plan.as_json() for r in failed) if line not in known)
     if new:
         with REGRESSIONS.open("a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in dict.fromkeys(new)))
+            file.write("".join(f"{line}\n" for line in new))
     return len(new)
 
 
