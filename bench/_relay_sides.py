@@ -14,10 +14,17 @@ from django.core.management import call_command
 from checkout import outbox, wiring
 from checkout.messages import Acknowledged, Outgoing
 from checkout.models import Door
-from checkout.relay import BATCH, SWITCH_SECONDS, KafkaSender, relay_backlog
+from checkout.relay import BATCH, KafkaSender, quiet_collector, relay_backlog
 from checkout.topics import EventProducer, Topic, TopicReader, Topics, headers_of, producer_config
 
-__all__ = ["SWITCH_SECONDS", "commit", "differences", "prepare", "produce_in_batches", "relay_all"]
+__all__ = [
+    "commit",
+    "differences",
+    "prepare",
+    "produce_in_batches",
+    "quiet_collector",
+    "relay_all",
+]
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 TIMEOUT = 30.0

@@ -8,9 +8,7 @@ whose mark was lost. It carries the same id again: SQS drops it, Kafka's consume
 import gc
 import hashlib
 import logging
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
@@ -21,7 +19,7 @@ import psycopg
 from checkout import outbox
 from checkout.clock import Clock
 from checkout.failpoints import failpoint
-from checkout.messages import Answer, Outgoing, Refused
+from checkout.messages import Acknowledged, Answer, Outgoing, Refused
 from checkout.models import Door
 from checkout.queue import Queue
 from checkout.topics import EventProducer
@@ -31,7 +29,7 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 1000
 # About a second's work: then the leader gives its sign of life.
 BACKLOG_BATCHES: Final = 30
-SWITCH_SECONDS: Final = 0.0005
+COLLECT_AFTER: Final = 100_000
 POLL_SECONDS: Final = 0.1
 STANDBY_SECONDS: Final = 0.5
 BEAT_SECONDS: Final = 5.0
@@ -151,23 +149,17 @@ def relay_backlog(
     if outbox.has_parked(lock_connection, door=door):
         return total
     messages = outbox.claim(lock_connection, door=door, now=now, limit=limit)
-    # One thread for the database: the connection has one user at a time.
-    with ThreadPoolExecutor(1) as database:
-        for _ in range(batches):
-            if not messages:
-                break
-            ahead = database.submit(
-                _settle_and_claim, lock_connection, sent, messages, door=door, now=now, limit=limit
-            )
-            sending = _send(send, messages)
-            try:
-                settled, following = ahead.result()
-            except psycopg.Error as error:
-                raise MarkFailed(f"{len(messages)} messages sent: {error}") from error
-            total, sent = total + settled, sending
-            if sent.has_failures or len(messages) < limit:
-                break
-            messages = following
+    for _ in range(batches):
+        if not messages:
+            break
+        before, is_full = sent, len(messages) == limit
+        sent, following = _send_meanwhile(
+            send, messages, lock_connection, before, door=door, now=now, ahead=limit * is_full
+        )
+        total += outbox.Settled(marked=len(before.messages) if before else 0)
+        if sent.has_failures or not is_full:
+            break
+        messages = following
     return total + _settle(lock_connection, sent, now=now) if sent else total
 
 
@@ -181,6 +173,10 @@ class Sent:
     @property
     def has_failures(self) -> bool:
         return any(isinstance(answer, Refused) for answer in self.answers)
+
+    @property
+    def acknowledged(self) -> list[Acknowledged]:
+        return [answer for answer in self.answers if isinstance(answer, Acknowledged)]
 
 
 def _send(send: Callable[[Sequence[Outgoing]], list[Answer]], messages: Sequence[Outgoing]) -> Sent:
@@ -203,22 +199,35 @@ def _settle(
     return settled
 
 
-def _settle_and_claim(
+def _send_meanwhile(
+    send: Callable[[Sequence[Outgoing]], list[Answer]],
+    messages: Sequence[Outgoing],
     lock_connection: psycopg.Connection[Any],
-    sent: Sent | None,
-    under_way: Sequence[Outgoing],
+    before: Sent | None,
     *,
     door: Door,
     now: datetime,
-    limit: int,
-) -> tuple[outbox.Settled, list[Outgoing]]:
-    """Mark the batch before the one that is under way, and read the one after it."""
-    settled = _settle(lock_connection, sent, now=now) if sent else outbox.Settled()
-    if len(under_way) < limit:
-        return settled, []
-    return settled, outbox.claim(
-        lock_connection, door=door, now=now, limit=limit, after=under_way[-1].id
-    )
+    ahead: int,
+) -> tuple[Sent, list[Outgoing]]:
+    """Send a batch while the database marks the one before it and reads `ahead` messages behind it.
+
+    The statements are on their way before the broker is asked, and looked at afterwards: one thread,
+    two waits at once. What was sent is marked one batch later at most.
+    """
+    try:
+        with lock_connection.pipeline():
+            if before:
+                outbox.mark_published(lock_connection, sent=before.acknowledged, now=now)
+            claiming = outbox.claiming(
+                lock_connection, door=door, now=now, limit=ahead, after=messages[-1].id
+            )
+            sent = _send(send, messages)
+        following = claiming.fetchall()
+    except psycopg.Error as error:
+        raise MarkFailed(f"{len(messages)} messages sent, marks refused: {error}") from error
+    if before:
+        failpoint("relay.marked")
+    return sent, following
 
 
 @dataclass
@@ -261,10 +270,7 @@ class Relay:
 
         Raises MarkFailed after purging the producer: the supervisor starts a process anew.
         """
-        # What was loaded at the start never becomes garbage; walking it would cost a batch 200 ms.
-        gc.freeze()
-        # The thread that marks waits for the one that sends; 5 ms each time would be a third of a batch.
-        sys.setswitchinterval(SWITCH_SECONDS)
+        quiet_collector()
         database = Outage("database", self.stop)
         while not self.stop.is_set():
             try:
@@ -349,6 +355,15 @@ class Relay:
     @property
     def _name(self) -> str:
         return f"relay-{self.door}"
+
+
+def quiet_collector() -> None:
+    """Have Python's garbage collector look seldom: a batch makes thousands of objects and no cycle.
+
+    What was loaded at the start never becomes garbage; walking it would cost a batch 200 ms.
+    """
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 10, 10)
 
 
 def lock_key(door: Door) -> int:

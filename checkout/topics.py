@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -333,7 +333,7 @@ class EventProducer:
         reports: dict[int, Answer] = {}
         held: set[UUID] = set()
         for message in messages:
-            if message.key in held:
+            if held and message.key in held:
                 reports[message.id] = Refused(message.id, "an earlier message of its key failed")
             elif refusal := self._enqueue(producer, message, reports):
                 reports[message.id] = refusal
@@ -360,14 +360,6 @@ class EventProducer:
     def _enqueue(
         self, producer: Producer, message: Outgoing, reports: dict[int, Answer]
     ) -> Refused | None:
-        number = message.id
-
-        def report(error: KafkaError | None, delivered: Message) -> None:
-            if error is None:
-                reports[number] = Acknowledged(number, delivered.partition(), delivered.offset())
-            else:
-                reports[number] = _refused(number, error)
-
         try:
             validate_payload(message.type, message.payload)
         except InvalidEvent as fault:
@@ -382,7 +374,7 @@ class EventProducer:
                     value=value,
                     key=str(message.key),
                     headers=headers_of(message),
-                    on_delivery=report,
+                    on_delivery=partial(_note_report, reports, message.id),
                 )
                 return None
             except BufferError:  # the local queue is full: make room
@@ -399,6 +391,15 @@ class EventProducer:
             left = 1
         if left or self._is_fatal:
             self.purge()
+
+
+def _note_report(
+    reports: dict[int, Answer], id: int, error: KafkaError | None, delivered: Message
+) -> None:
+    if error is None:
+        reports[id] = Acknowledged(id, delivered.partition(), delivered.offset())
+    else:
+        reports[id] = _refused(id, error)
 
 
 def _refused(id: int, error: KafkaError) -> Refused:
