@@ -29,3 +29,37 @@ CROSS JOIN LATERAL (VALUES
    0.00, 0.00, 'The charge is in ' || c.currency || ', not in USD.')
 ) AS x(code, expected, actual, explanation)
 WHERE x.code IS NOT NULL
+UNION ALL
+-- Left: what was agreed, as the subscription's own event told it. Right: the terms, before any charge
+-- is computed from them too. Where charges show it already, it is named there.
+SELECT x.code, 'terms:' || t.id, s.creator_id, NULL::uuid, s.creator_id, '', x.expected, x.actual,
+       x.explanation
+FROM reconcile_creator k
+JOIN checkout_subscription s ON s.creator_id = k.id
+JOIN checkout_subscriptionterms t ON t.subscription_id = s.id
+JOIN LATERAL (
+  SELECT e.facts ->> 'plan' AS plan, (e.facts ->> 'price')::numeric AS price
+  FROM (SELECT o.type, o.event_seq, o.payload::jsonb AS facts FROM checkout_outboxmessage o
+        WHERE o.subject = s.id AND o.door = 'kafka'
+          AND o.type IN ('subscription.started', 'subscription.plan_changed')) e
+  WHERE CASE e.type WHEN 'subscription.plan_changed' THEN (e.facts ->> 'starts_on')::date = t.starts_on
+        ELSE NOT EXISTS (SELECT 1 FROM checkout_subscriptionterms earlier
+                         WHERE earlier.subscription_id = s.id AND earlier.starts_on < t.starts_on) END
+  ORDER BY e.event_seq DESC LIMIT 1
+) agreed ON true
+LEFT JOIN checkout_plan p ON p.code = agreed.plan
+CROSS JOIN LATERAL (VALUES
+  (CASE WHEN t.price < agreed.price THEN 'under_charge'
+        WHEN t.price > agreed.price THEN 'surplus' END,
+   agreed.price, t.price,
+   settlements_difference(agreed.price, t.price) || ': ' || settlements_usd(agreed.price)
+     || ' was agreed from ' || t.starts_on || ', the terms say ' || settlements_usd(t.price) || '.'),
+  (CASE WHEN t.plan_id <> agreed.plan
+          OR (t.interval, t.interval_count) IS DISTINCT FROM (p.interval, p.interval_count)
+        THEN 'period' END,
+   0.00, 0.00,
+   'The plan ' || agreed.plan || ' was agreed from ' || t.starts_on || '; the terms say ' || t.plan_id
+     || ', every ' || t.interval_count || ' ' || t.interval || '.')
+) AS x(code, expected, actual, explanation)
+WHERE x.code IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM checkout_charge c WHERE c.terms_id = t.id AND c.amount <> t.price)

@@ -231,6 +231,57 @@ def test_a_rewriting_that_was_healed_before_the_pass_is_named_and_cleared(world)
     assert found.cleared_because == "evidence"
 
 
+def agreed_from_next_period(world) -> Charge:
+    charge = paid(world)
+    with transaction.atomic():
+        subscriptions.change_plan(
+            subscription_id=charge.subscription_id,
+            plan_code=plan("better", "29.99").code,
+            now=world.clock.now(),
+        )
+    look_again(world)
+    return charge
+
+
+def test_terms_shorted_before_their_first_charge_are_named_and_stay_so(world):
+    """R7, R37: no charge was computed from them yet, so nothing else would ever miss the cents."""
+    charge = agreed_from_next_period(world)
+
+    edit(
+        "UPDATE checkout_subscriptionterms SET price = price - 0.03 WHERE subscription_id = %s"
+        " AND plan_id = 'better'",
+        charge.subscription_id,
+    )
+    look_again(world)
+    early = named()
+    world.clock.forward(days=31)
+    billing.bill_due(clock=world.clock, ages=world.ages)
+    look_again(world)
+    full(world)
+
+    assert early == [("billing", "under_charge", "-0.03")]
+    assert named() == early
+    found = Discrepancy.objects.get(kind=Kind.BILLING)
+    assert found.creator_id == charge.creator_id
+    assert found.explanation.startswith(
+        "Under-charge of 0.03 USD: 29.99 was agreed from 2026-02-28, the terms say 29.96"
+    )
+
+
+def test_terms_of_another_plan_than_was_agreed_are_named(world):
+    """R7: the price is right, the calendar would not be."""
+    charge = agreed_from_next_period(world)
+
+    edit(
+        "UPDATE checkout_subscriptionterms SET interval = 'year' WHERE subscription_id = %s"
+        " AND plan_id = 'better'",
+        charge.subscription_id,
+    )
+    look_again(world)
+
+    assert named() == [("billing", "period", "0.00")]
+
+
 def test_terms_rewritten_with_their_charge_are_named(world):
     """R7: the price a charge was computed from never changes, so its rewriting is the fault."""
     charge = world.due_charge()
