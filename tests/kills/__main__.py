@@ -18,7 +18,7 @@ django.setup()
 from django.db import connection  # noqa: E402
 from django.test.utils import setup_test_environment  # noqa: E402
 
-from tests.kills.campaign import Row, run_place, table  # noqa: E402
+from tests.kills.campaign import HEAD, Row, line, run_place, total  # noqa: E402
 from tests.kills.crashes import run_crashes  # noqa: E402
 from tests.kills.forks import say  # noqa: E402
 from tests.kills.places import places  # noqa: E402
@@ -42,7 +42,9 @@ def main() -> int:
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--times", type=int, default=100, help="kills at each failpoint, at least")
-    parser.add_argument("--only", default="", help="the failpoints whose names contain one of these")
+    parser.add_argument(
+        "--only", default="", help="the failpoints whose names contain one of these"
+    )
     parser.add_argument("--random", type=int, default=0, help="kills at random moments")
     parser.add_argument("--crashes", type=int, default=0, help="ends of PostgreSQL under load")
     return parser.parse_args()
@@ -53,7 +55,6 @@ def campaign(arguments: argparse.Namespace) -> int:
     if arguments.times:
         rows = kills_at_failpoints(times=arguments.times, only=arguments.only)
         wrong += [f"{row.name} of {row.what}: {said}" for row in rows for said in row.violations]
-        say(table(rows))
     if arguments.random:
         storm = run_storm(times=arguments.random, progress=Bar(arguments.random))
         wrong += storm.violations
@@ -73,8 +74,13 @@ def kills_at_failpoints(*, times: int, only: str) -> list[Row]:
     chosen = places(only=only)
     shares = Counter(place.name for place in chosen)
     each = [(place, math.ceil(times / shares[place.name])) for place in chosen]
-    bar = Bar(sum(share for _, share in each))
-    return [run_place(place, times=share, progress=bar) for place, share in each]
+    bar, rows = Bar(sum(share for _, share in each)), []
+    say(HEAD)
+    for place, share in each:
+        rows.append(run_place(place, times=share, progress=bar))
+        say(line(rows[-1]))
+    say(total(rows))
+    return rows
 
 
 class Bar:

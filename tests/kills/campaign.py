@@ -95,16 +95,18 @@ def carry_on(place: Place, yard: Yard, about: Any) -> str:
     return "nobody"
 
 
-def table(rows: list[Row]) -> str:
-    """One line a place, and a sum."""
-    lines = [f"{'failpoint':<28}{'of':<28}{'kills':>6}  {'healed by':<52}violations"]
-    for row in rows:
-        healed = ", ".join(f"{name} {n}" for name, n in row.healers.most_common())
-        lines.append(
-            f"{row.name:<28}{row.what:<28}{row.kills:>6}  {healed:<52}{len(row.violations)}"
-        )
+HEAD = f"{'failpoint':<27}{'of':<32}{'kills':>6}  {'healed by':<48}violations"
+
+
+def line(row: Row) -> str:
+    """What became of the deaths at one place."""
+    healed = ", ".join(f"{name} {n}" for name, n in row.healers.most_common())
+    return f"{row.name:<27}{row.what:<32}{row.kills:>6}  {healed:<48}{len(row.violations)}"
+
+
+def total(rows: list[Row]) -> str:
+    """The sum of all places."""
     kills, seconds = sum(row.kills for row in rows), sum(row.seconds for row in rows)
     wrong = sum(len(row.violations) for row in rows)
     rate = kills / seconds if seconds else 0.0
-    lines.append(f"{kills} kills, {wrong} violations, {rate:.1f} kills a second")
-    return "\n".join(lines)
+    return f"{kills} kills, {wrong} violations, {rate:.1f} kills a second"
