@@ -25,10 +25,13 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Listens on 127.0.0.1:port (0: any free one) and forwards to `upstream`, which may be changed."""
+    """Listens on host:port (0: any free one) and forwards to `upstream`, which may be changed."""
 
-    def __init__(self, *, upstream: tuple[str, int], port: int = 0) -> None:
+    def __init__(
+        self, *, upstream: tuple[str, int], port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
         self.upstream = upstream
+        self.host = host
         self.port = port
         self.latency = 0.0
         self._loop = asyncio.new_event_loop()
@@ -74,7 +77,7 @@ class Proxy:
 
     async def _listen(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._serve, self.host, self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close_listener(self) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,11 +95,15 @@ def worker(
     *,
     app: str = "tests.system.stub_worker",
     concurrency: int = 8,
+    launcher: Sequence[str] = (),
     **environment: str,
 ) -> Iterator[Worker]:
-    """A worker on this queue until the block ends; `environment` overrides this run's settings."""
+    """A worker on this queue until the block ends; `environment` overrides this run's settings.
+
+    `launcher` is a command that ends in running the one behind it in its own place.
+    """
     runs = folder / "runs.jsonl"
-    command = [sys.executable, "-m", "celery", "-A", app, "worker"]
+    command = [*launcher, sys.executable, "-m", "celery", "-A", app, "worker"]
     process = Process(
         [*command, "--concurrency", str(concurrency), *CELERY_OPTIONS],
         env=python_environment()

@@ -13,8 +13,10 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote
 
+import pycurl
 from botocore.exceptions import BotoCoreError, ClientError
 from celery import Task
+from kombu.asynchronous.http import curl
 from kombu.transport import SQS, virtual
 
 from checkout.clock import Clock
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 # The stubs know kombu's outside only; we extend its inside.
 _SQS: Any = SQS
+_CURL: Any = curl
 
 # Named one by one: kombu spells 'All' as 'ALL', which brings none, and a worker without counts dies.
 ATTRIBUTES: Final = (
@@ -110,6 +113,19 @@ class QoS(_SQS.QoS):  # type: ignore[misc]
             logger.warning("backoff not applied: %s", error)
 
 
+def _curl() -> Any:
+    """A handle that looks a name up at every connect: libcurl would go to the old address for a minute."""
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
+    return handle
+
+
+class HttpClient(_CURL.CurlClient):  # type: ignore[misc]
+    """What the worker's loop polls with."""
+
+    Curl = staticmethod(_curl)
+
+
 class Channel(_SQS.Channel):  # type: ignore[misc]
     """Receives one message a call, survives an outage, rests while the database is away.
 
@@ -129,6 +145,12 @@ class Channel(_SQS.Channel):  # type: ignore[misc]
     def _find_url(self, name: str) -> str:
         client = self.new_sqs_client(self.region, self.conninfo.userid, self.conninfo.password)
         return str(client.get_queue_url(QueueName=name)["QueueUrl"])
+
+    def asynsqs(self, queue: str | None = None) -> Any:
+        """The connection that is polled; the loop has one HTTP client, which must be ours."""
+        if not hasattr(self.hub, "_current_http_client"):
+            self.hub._current_http_client = HttpClient(self.hub)
+        return super().asynsqs(queue)
 
     def _get_message_estimate(self, max_if_unlimited: int = 1) -> int:
         if DATABASE_AWAY.is_up:
