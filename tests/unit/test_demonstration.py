@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from demo import proof, story
+from demo.journal import captures_of
 from demo.receives import count_receives
 from demo.stage import Fault, Memory
 from processor import behaviour
@@ -98,7 +99,7 @@ def test_only_captures_count_whatever_kind_of_line_tells_of_them():
         {"status": "", "charge": "c2", "reference": "r3", "captured_amount": "0.00"},
     ]
 
-    assert proof.captures_of(lines) == {"c1": [("r1", Decimal("19.96")), ("r2", Decimal("19.99"))]}
+    assert captures_of(lines) == {"c1": [("r1", Decimal("19.96")), ("r2", Decimal("19.99"))]}
 
 
 def test_receives_are_counted_from_the_workers_log(tmp_path):
