@@ -12,6 +12,8 @@ HOUR: Final = 3600.0
 # Back and forth, over a midnight, and on: seconds of the business clock.
 JUMPS: Final = (5 * HOUR, -4 * HOUR, 26 * HOUR, -25 * HOUR, 24 * HOUR)
 BETWEEN_JUMPS: Final = 1.5
+BROKER_AWAY: Final = 10.0
+PROCESSOR_AWAY: Final = 10.0
 SAVED_SECONDS: Final = 2.0
 REWRITTEN: Final = 3
 NAMED_WITHIN: Final = 60.0
@@ -61,7 +63,7 @@ def broker_killed(stage: Stage) -> Outcome:
     stage.processes.end("kafka")
     for name in RELAYS["kafka"]:
         stage.processes.start(name)
-    stage.sleep(stage.away / 2)
+    stage.sleep(min(stage.away, BROKER_AWAY))
     waiting = count(stage, _UNSENT)
     stage.processes.start("kafka")
     took = wait_until(stage, lambda: count(stage, _UNSENT) < 20, seconds=90, what="events sent")
@@ -70,12 +72,13 @@ def broker_killed(stage: Stage) -> Outcome:
 
 def processor_away(stage: Stage) -> Outcome:
     """F31: the processor refuses every connection; the breaker pauses its lanes."""
+    seconds = min(stage.away, PROCESSOR_AWAY)
     stage.links["processor"].refuse()
     try:
-        stage.sleep(stage.away / 2)
+        stage.sleep(seconds)
     finally:
         stage.links["processor"].heal()
-    return Outcome(facts={"away seconds": stage.away / 2})
+    return Outcome(facts={"away seconds": seconds})
 
 
 def answers_cut(stage: Stage) -> Outcome:

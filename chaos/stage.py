@@ -130,7 +130,7 @@ class Stage:
     # What the service's processes are started with, and what `manage` uses: beside the proxies.
     environment: Mapping[str, str]
     clock_file: Path
-    # How long SQS, the broker and the like are away, in seconds; shorter where little time is given.
+    # How long SQS is away, in seconds, and the broker and the processor at most; less in a short run.
     away: float
     # postgres, sqs, processor, web. (Kafka's clients go where the broker says, past any proxy.)
     links: Mapping[str, Proxy]
