@@ -24,9 +24,13 @@ def sending(world: "World", request: ChargeRequest) -> Iterator[str]:
     under_way = Charge.objects.filter(creator_id=request.creator, state=ChargeState.ATTEMPTING)
     with looking_on():
         attempting = under_way.count()
-        committed = Attempt.objects.values_list("last_sent_at").get(pk=request.reference)[0]
+        sent = Attempt.objects.filter(pk=request.reference).values_list("last_sent_at", flat=True)
+        committed = sent.first()
     if attempting > 1:
         yield "two charges of a creator are attempted at once"
+    if committed is None:
+        yield "a request names no attempt that is committed"
+        return
     age = world.clock.real_now() - committed
     # The limit is looked at right before; between the look and the first byte a process may be slow.
     most = timedelta(seconds=world.ages.send_within + PATIENCE)
