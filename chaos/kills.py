@@ -53,6 +53,8 @@ class Place:
     provoke: Callable[[Stage], None] = lambda _: None
     again: Callable[[Stage], Sequence[str]] = lambda _: ()
     takes: float = 15.0
+    # Played once a run: it bills everybody anew.
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -280,11 +282,11 @@ def queue_client(stage: Stage) -> Any:
 BOTH_DOORS: Final = (*RELAYS["sqs"], *RELAYS["kafka"])
 # By turns of the processes: clients that met a web which died of each request come to rest meanwhile.
 PLACES: Final = (
-    Place("bill.batch_committed", ("timetable",), ("F21",), again=a_week_passes),
+    Place("bill.batch_committed", ("timetable",), ("F21",), again=a_week_passes, once=True),
     Place("api.before_commit", ("web",), ("F1",), tells=GUNICORN_TELLS),
     Place("charging.intent_committed", ("worker",), ("F7",), tells=CELERY_TELLS),
     Place("relay.before_send", BOTH_DOORS, ("F4",)),
-    Place("dunning.round_opened", ("timetable",), ("F33",), provoke=days_pass),
+    Place("dunning.round_opened", ("timetable",), ("F33",), provoke=days_pass, once=True),
     Place("charging.before_send", ("worker",), ("F7",), tells=CELERY_TELLS),
     Place("queue.ten_sent", RELAYS["sqs"], ("F5",)),
     Place("resolve.answered", ("timetable",), ("F13",)),
@@ -326,6 +328,7 @@ def at_every_failpoint() -> list[Scenario]:
                 f"{killed}: {', '.join(place.processes)}",
                 place.takes,
                 kill_at(place),
+                again=not place.once,
             )
             for place in PLACES
         ),

@@ -68,6 +68,12 @@ def test_names_of_scenarios_are_unique_and_every_one_says_its_faults() -> None:
     assert all(each.name in table(EVERY) for each in EVERY)
 
 
+def test_what_bills_everybody_anew_is_played_once() -> None:
+    once = {each.name for each in EVERY if not each.again}
+
+    assert once == {"bill.batch_committed", "dunning.round_opened"}
+
+
 def test_some_are_chosen_by_name_and_all_without_one() -> None:
     assert [each.name for each in chosen(names=["read-only", "failover"])] == [
         "read-only",
