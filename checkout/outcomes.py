@@ -290,7 +290,7 @@ def _not_found(
     Asked before its time, by a webhook or a statement line, it counts in no repeat: three of them
     within a second are one.
     """
-    due = attempt.last_sent_at + _silence(asked, ages=ages)
+    due = attempt.last_sent_at + silence(asked.minimum_age if asked else None, ages=ages)
     due = max(due, attempt.next_query_at or due)
     if asked is None or asked.at < due:
         _doubt(charge, attempt, "not found yet", failed=False, now=now, ages=ages)
@@ -304,14 +304,15 @@ def _not_found(
     not_charged(charge, attempt, verdict=Verdict.NOT_FOUND, now=now, ages=ages)
 
 
-def _silence(asked: Asked | None, *, ages: Ages) -> timedelta:
-    """How long after `last_sent_at`, the commit before a send, "not found" means nothing.
+def silence(minimum_age: timedelta | None, *, ages: Ages) -> timedelta:
+    """How long after `last_sent_at`, the commit before a send, "not found" means nothing (R22).
 
-    The first byte may leave `send_within` after that commit, and a gateway's deadline later.
+    The first byte may leave `send_within` after that commit, and a gateway's deadline later; the
+    processor's own minimum age counts from then.
     """
     leaving = timedelta(seconds=ages.send_within + ages.gateway_deadline)
     least = timedelta(seconds=ages.resolve_after)
-    return leaving + max(asked.minimum_age if asked else least, least)
+    return leaving + max(minimum_age or least, least)
 
 
 def not_charged(

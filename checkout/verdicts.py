@@ -5,16 +5,16 @@ What was called not charged is asked about daily until a statement covers its da
 """
 
 import logging
-from datetime import timedelta
+from collections.abc import Mapping
 from decimal import Decimal
 from uuid import UUID
 
 from checkout.clock import Ages, Moment
-from checkout.gateways import Approved
+from checkout.gateways import Approved, Gateway
 from checkout.models import Attempt, Case, CaseKind, Charge, Verdict
 from checkout.money import CENT, CURRENCY, usd
 from checkout.moves import locked_attempt, open_case
-from checkout.outcomes import not_charged, record_outcome
+from checkout.outcomes import not_charged, record_outcome, silence
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ def propose_verdict(
     by: str,
     reason: str,
     now: Moment,
+    gateways: Mapping[str, Gateway],
     ages: Ages,
 ) -> Case:
     """Propose that an open attempt captured so many USD, or nothing at all.
@@ -45,7 +46,7 @@ def propose_verdict(
     if amount is not None and amount < CENT:
         raise NotInDoubt("nothing was captured: propose that it was not charged")
     charge, attempt = locked_attempt(attempt_id)
-    _require_silence(attempt, now=now, ages=ages)
+    _require_silence(attempt, now=now, gateways=gateways, ages=ages)
     case = open_case(
         CaseKind.IN_DOUBT, charge, subject=str(attempt.pk), reason=reason[:500], now=now
     )
@@ -57,18 +58,30 @@ def propose_verdict(
     return case
 
 
-def _require_silence(attempt: Attempt, *, now: Moment, ages: Ages) -> None:
+def _require_silence(
+    attempt: Attempt, *, now: Moment, gateways: Mapping[str, Gateway], ages: Ages
+) -> None:
     """No verdict while its request may still be on its way, or while the resolver has not asked."""
     if not attempt.is_open:
         raise NotInDoubt(f"its outcome is known: {attempt.outcome}")
-    quiet = timedelta(seconds=ages.send_within + ages.gateway_deadline + ages.not_found_after)
+    # A lane that is configured no more leaves nobody else to ask.
+    gateway = gateways.get(attempt.lane)
+    quiet = silence(gateway.minimum_age if gateway else None, ages=ages)
     if now.real < attempt.last_sent_at + quiet:
         raise NotInDoubt(
             f"it was sent less than {quiet.total_seconds():g} s ago: let the resolver ask"
         )
 
 
-def approve_verdict(*, case_id: int, by: str, reason: str, now: Moment, ages: Ages) -> Charge:
+def approve_verdict(
+    *,
+    case_id: int,
+    by: str,
+    reason: str,
+    now: Moment,
+    gateways: Mapping[str, Gateway],
+    ages: Ages,
+) -> Charge:
     """Write the outcome that another person proposed, and do what follows from it.
 
     Two run here: whoever answers, the processor or these people, is first under the creator's lock;
@@ -85,7 +98,7 @@ def approve_verdict(*, case_id: int, by: str, reason: str, now: Moment, ages: Ag
         raise NotApprovable(f"it is closed: {case.closed_because}")
     if case.proposed_by == by:
         raise NotApprovable("who proposed it does not approve it")
-    _require_silence(attempt, now=now, ages=ages)
+    _require_silence(attempt, now=now, gateways=gateways, ages=ages)
     if case.detail["sends"] != attempt.sends:
         raise NotInDoubt("it was sent again since the proposal: propose anew")
     case.approved_by, case.approved_at = by, now.real

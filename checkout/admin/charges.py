@@ -293,6 +293,7 @@ class AttemptAdmin(ReadOnlyAdmin):
                     by=by,
                     reason=answers["reason"],
                     now=now,
+                    gateways=wiring.gateways(),
                     ages=wiring.ages(),
                 )
             ),

@@ -150,7 +150,12 @@ class CaseAdmin(ReadOnlyAdmin):
             ),
             act=lambda case, answers, by: in_commit(
                 lambda now: verdicts.approve_verdict(
-                    case_id=case.pk, by=by, reason=answers["reason"], now=now, ages=wiring.ages()
+                    case_id=case.pk,
+                    by=by,
+                    reason=answers["reason"],
+                    now=now,
+                    gateways=wiring.gateways(),
+                    ages=wiring.ages(),
                 )
             ),
             refusals=(verdicts.NotApprovable, verdicts.NotInDoubt),

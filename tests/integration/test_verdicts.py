@@ -50,6 +50,7 @@ def propose(world: World, charge: Charge, captured: Decimal | None = NET, by: st
             by=by,
             reason="asked the processor by telephone",
             now=world.clock.now(),
+            gateways=world.gateways,
             ages=world.ages,
         )
 
@@ -57,7 +58,12 @@ def propose(world: World, charge: Charge, captured: Decimal | None = NET, by: st
 def approve(world: World, case: Case, by: str = "two") -> Charge:
     with transaction.atomic():
         return verdicts.approve_verdict(
-            case_id=case.pk, by=by, reason="seen it too", now=world.clock.now(), ages=world.ages
+            case_id=case.pk,
+            by=by,
+            reason="seen it too",
+            now=world.clock.now(),
+            gateways=world.gateways,
+            ages=world.ages,
         )
 
 
