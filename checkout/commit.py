@@ -44,6 +44,8 @@ FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 1.0
 # Of a unit's deadline, what one statement may take; the rest is for a connect and another try.
 SHARE: Final = 0.5
+# A try that waited in vain is not begun anew with less than this left; one that failed at once is.
+LEAST_SECONDS: Final = 2.0
 
 _COUNT: Final = """
     INSERT INTO checkout_unreplicatedcommits AS seen (id, count, last_at) VALUES (1, %s, %s)
@@ -102,6 +104,7 @@ def committed(
     end, delay = clock.monotonic() + deadline, FIRST_DELAY
     unit = _Unit(work, clock)
     while True:
+        begun = clock.monotonic()
         try:
             with patience(statement or deadline * SHARE or None):
                 return unit.run()
@@ -112,7 +115,8 @@ def committed(
             connection.close()
             if on_loss is not None:
                 on_loss(error)
-            if clock.monotonic() + delay > end:
+            needs = min(clock.monotonic() - begun, LEAST_SECONDS)
+            if clock.monotonic() + delay + needs > end:
                 raise DatabaseAway(f"no commit within {deadline:g} s") from error
         clock.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  spreads the retries, no secret
         delay = min(delay * 2, LONGEST_DELAY)
