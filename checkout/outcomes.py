@@ -290,7 +290,7 @@ def _not_found(
     Asked before its time, by a webhook or a statement line, it counts in no repeat: three of them
     within a second are one.
     """
-    due = attempt.last_sent_at + silence(asked.minimum_age if asked else None, ages=ages)
+    due = attempt.last_sent_at + _silence(asked, ages=ages)
     due = max(due, attempt.next_query_at or due)
     if asked is None or asked.at < due:
         _doubt(charge, attempt, "not found yet", failed=False, now=now, ages=ages)
@@ -302,6 +302,10 @@ def _not_found(
         attempt.change(next_query_at=now.real + timedelta(seconds=ages.resolve_steps[0]))
         return
     not_charged(charge, attempt, verdict=Verdict.NOT_FOUND, now=now, ages=ages)
+
+
+def _silence(asked: Asked | None, *, ages: Ages) -> timedelta:
+    return silence(asked.minimum_age if asked else None, ages=ages)
 
 
 def silence(minimum_age: timedelta | None, *, ages: Ages) -> timedelta:
