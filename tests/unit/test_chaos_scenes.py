@@ -1,12 +1,16 @@
 """Which scenarios are played, in which order, for how long; and that none is forgotten."""
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from chaos.kills import COMMANDS, KILLS, PLACES
+from chaos.outages import disk_full
 from chaos.scenes import EVERY, UnknownScenario, chosen, programme, table
-from chaos.stage import Outcome, Scenario
+from chaos.stage import Outcome, Scenario, Stage
 from checkout.failpoints import NAMES
 
 
@@ -72,6 +76,17 @@ def test_what_bills_everybody_anew_is_played_once() -> None:
     once = {each.name for each in EVERY if not each.again}
 
     assert once == {"bill.batch_committed", "dunning.round_opened"}
+
+
+def test_a_disk_is_not_filled_that_is_not_a_small_one_of_its_own(tmp_path: Path) -> None:
+    """F19: without root there is no such mount; the table then says so instead of a figure."""
+    (tmp_path / "postgres-a").mkdir()
+    stage = SimpleNamespace(home=tmp_path, cluster=SimpleNamespace(primary="postgres-a"))
+
+    outcome = disk_full(cast(Stage, stage))
+
+    assert "needs root" in outcome.skipped
+    assert not list((tmp_path / "postgres-a").iterdir())
 
 
 def test_some_are_chosen_by_name_and_all_without_one() -> None:
