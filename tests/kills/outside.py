@@ -100,9 +100,11 @@ class Outside:
     def on_sqs(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         return cast(dict[str, Any], getattr(self.queue, operation)(**parameters))
 
-    def on_receive(self) -> Message | None:
+    def on_receive(self, charge_id: UUID | None = None) -> Message | None:
+        """The first there is, or the first of a charge: SQS keeps no order among groups."""
         heads = self.queue.heads()
-        return self.queue.receive(heads[0]) if heads else None
+        mine = [head for head in heads if head.receive().charge_id == charge_id]
+        return self.queue.receive((mine or heads)[0]) if heads else None
 
     def on_delete(self, message: Message) -> bool:
         return self.queue.delete(message)

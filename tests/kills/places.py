@@ -88,7 +88,7 @@ def worker(name: str, what: str = "a receive", **more: Any) -> Place:
         name,
         what,
         _dispatched,
-        alone(Yard.receive),
+        Yard.receive,
         AFTER_A_WORKER,
         _is_at_rest,
         waits=True,
@@ -133,8 +133,8 @@ UNREADABLE = Place(
 
 
 def relaying(door: Door, *, name: str, deaths: int = 3) -> Place:
-    def is_empty(_: Yard, subject: Any) -> bool:
-        unsent = PendingMessage.objects.filter(door=door)
+    def is_empty(yard: Yard, subject: Any) -> bool:
+        unsent = PendingMessage.objects.filter(door=door, available_at__lte=yard.clock.real_now())
         return not unsent.exists()
 
     def relay(yard: Yard, _: Any) -> object:
@@ -282,7 +282,7 @@ def _dead_letter(yard: Yard) -> UUID:
     """Three workers died as soon as they had it."""
     charge_id = yard.dispatched(token="approve")
     for _ in range(3):
-        yard.ask("receive")
+        yard.ask("receive", charge_id)
         yard.visibility_over()
     return charge_id
 

@@ -199,9 +199,9 @@ class Yard:
 
     # --- The worker --------------------------------------------------------------------------------
 
-    def receive(self) -> bool:
+    def receive(self, charge_id: UUID | None = None) -> bool:
         """Work on the next message as checkout/tasks.py does; False if there is none."""
-        message = self.ask("receive")
+        message = self.ask("receive", charge_id)
         if message is not None:
             self.work_on(message)
         return message is not None
