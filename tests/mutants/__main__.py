@@ -30,6 +30,8 @@ def main() -> int:
         return 0
     chosen = [named(name) for name in arguments.names] if arguments.names else list(MUTANTS)
     known = table.read_seeds()
+    if arguments.known:
+        chosen = [mutant for mutant in chosen if mutant.name in known]
     stack.pytest_configure()
     begun = time.monotonic()
     try:
@@ -41,7 +43,8 @@ def main() -> int:
                 progress(len(findings), len(chosen), time.monotonic() - begun)
                 if arguments.renew:
                     table.remember(finding)
-            findings = sound(running, findings)
+            if not arguments.known:
+                findings = sound(running, findings)
     finally:
         stack.pytest_unconfigure()
     if arguments.renew:
@@ -56,7 +59,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help="these alone")
     parser.add_argument("--seeds", type=int, default=SCHEDULES, help="how many schedules at most")
     parser.add_argument("--hands", type=int, default=2, help="mutants at a time")
-    parser.add_argument("--known", action="store_true", help="known seeds first, no tests by name")
+    parser.add_argument(
+        "--known", action="store_true", help="those with a known seed, by that first"
+    )
     parser.add_argument("--renew", action="store_true", help="write seeds and table anew")
     parser.add_argument("--table", action="store_true", help="write the table, try nothing")
     return parser.parse_args()
@@ -97,7 +102,7 @@ def tell(finding: Finding, *, drifted: bool) -> None:
         again = " (not the known seed)" if drifted else ""
         text = f"found     {finding.mutant:28} seed {finding.seed}{again}: {finding.sentence[:100]}"
     else:
-        text = f"SURVIVES  {finding.mutant:28} {finding.schedules} schedules"
+        text = f"SURVIVES  {finding.mutant:28} {finding.trouble or finding.schedules}"
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

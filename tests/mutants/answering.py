@@ -179,7 +179,6 @@ MUTANTS: Final = (
                 "attempt.change(next_query_at=None if again else None)",
             ),
         ),
-        needs=("last_defence", "network"),
     ),
     Mutant(
         "second-not-sent",
@@ -192,7 +191,6 @@ MUTANTS: Final = (
                 "    if attempt.sends == 0:\n",
             ),
         ),
-        needs=("crash", "network", "without=resolve"),
     ),
     Mutant(
         "stale-not-sent",
@@ -206,7 +204,6 @@ MUTANTS: Final = (
                 "    _write(charge, attempt, answer, asked=asked,",
             ),
         ),
-        needs=("freeze", "network"),
     ),
     Mutant(
         "not-sent-left",
@@ -238,7 +235,7 @@ MUTANTS: Final = (
                 "    if receive.count > dunning.ATTEMPTS_A_ROUND:\n",
             ),
         ),
-        needs=("calm",),
+        needs=("crash",),
     ),
     Mutant(
         "left-though-superseded",
@@ -322,7 +319,6 @@ MUTANTS: Final = (
                 "    if attempt.not_found < 1:\n",
             ),
         ),
-        needs=("freeze", "network"),
     ),
     Mutant(
         "resolver-cas",
@@ -351,7 +347,6 @@ MUTANTS: Final = (
                 "    if attempt.not_found < 1:\n",
             ),
         ),
-        needs=("freeze", "crash", "network"),
     ),
     # --- What follows ------------------------------------------------------------------------------
     Mutant(
@@ -367,12 +362,6 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
-        "dead-card-forgotten",
-        "a card that was refused for good is not remembered as dead",
-        "R29",
-        (Edit(OUTCOMES, "            dead_at=now.real, dead_reason", "            dead_reason"),),
-    ),
-    Mutant(
         "dunning-by-real-clock",
         "a dunning date is counted from the real clock",
         "R18",
@@ -381,18 +370,6 @@ MUTANTS: Final = (
                 OUTCOMES,
                 "        step=charge.step,\n        now=now.business,\n",
                 "        step=charge.step,\n        now=now.real,\n",
-            ),
-        ),
-    ),
-    Mutant(
-        "dunning-step-lost",
-        "the second round's date is as far away as the plan's first step, for ever",
-        "R29: the plan has an end",
-        (
-            Edit(
-                DUNNING,
-                "    if step < len(days):\n        return NextRoundAt(at=now + timedelta(days=days[step]))\n",
-                "    if days:\n        return NextRoundAt(at=now + timedelta(days=days[0]))\n",
             ),
         ),
     ),

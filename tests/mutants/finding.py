@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """`seed` is None for a mutant that lived; `sentence` is the first complaint; in real seconds."""
+    """`seed` is None for a mutant that lived; `sentence` is the first complaint; `trouble` says
+    why there is no verdict at all."""
 
     mutant: str
     seed: int | None
     schedules: int = 0
     seconds: float = 0.0
     sentence: str = ""
+    trouble: str = ""
 
     @property
     def how(self) -> str:

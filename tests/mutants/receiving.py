@@ -40,35 +40,6 @@ MUTANTS: Final = (
         needs=("chaos",),
     ),
     Mutant(
-        "two-open-attempts",
-        "the same without the unique index on open attempts: a second key while one is under way",
-        "STATES receive, row 2; R25; no unique index",
-        (
-            Edit(
-                CHARGING,
-                "    attempt = charge.open_attempt()\n    if attempt and (charge.state",
-                "    attempt = None\n    if attempt and (charge.state",
-            ),
-            Edit(
-                CHARGING,
-                "        charge.move(S.FAILED_THEN_RETRY)\n    ended",
-                "        pass\n    ended",
-            ),
-            Edit(
-                MODEL,
-                "{S.SUCCEEDED, S.FAILED_THEN_RETRY, S.IN_DOUBT, S.PENDING, S.EXHAUSTED, S.VOIDED}",
-                "set(S)",
-            ),
-            Edit(
-                CHARGING,
-                "state=S.ATTEMPTING).exists():",
-                "state=S.ATTEMPTING).exclude(pk=charge.pk).exists():",
-            ),
-        ),
-        sql="DROP INDEX attempt_one_open",
-        needs=("crash", "without=resolve"),
-    ),
-    Mutant(
         "void-resend",
         "a request is sent again although the cancel was acknowledged",
         "STATES receive, row 3; model: void_resend; F33",
@@ -113,28 +84,6 @@ MUTANTS: Final = (
             ),
         ),
         needs=("crash", "without=resolve"),
-    ),
-    Mutant(
-        "new-attempt-on-resend",
-        "a receive that finds an attempt under way gives it up and begins another, with another key",
-        "STATES receive, row 4; F7",
-        (
-            Edit(
-                CHARGING,
-                "    if attempt:  # rows 3, 4\n"
-                "        return _carry_on(charge, attempt, clock=clock, gateways=gateways, now=now, ages=ages)\n",
-                "    if attempt:\n"
-                "        attempt.change(outcome='not_charged', ended_at=now.real)\n",
-            ),
-        ),
-        needs=("crash", "without=resolve"),
-    ),
-    Mutant(
-        "sends-not-raised",
-        "a second send is not counted, so that nobody knows of it",
-        "STATES receive, row 4; R20",
-        (Edit(CHARGING, "        sends=attempt.sends + 1,\n", "        sends=attempt.sends,\n"),),
-        needs=("crash", "network", "without=resolve"),
     ),
     Mutant(
         "paid-gap",

@@ -140,7 +140,7 @@ class _Trial:
         return not self._child.is_alive()
 
     def finding(self) -> Finding:
-        """Raises Broken if the child died on its own."""
+        """What the child answered; no verdict if it died, took too long or is no program."""
         seconds = time.monotonic() - self._begun
         if self._own:
             self._runner.drop(self._own)
@@ -148,9 +148,8 @@ class _Trial:
         self._answers.close()
         if isinstance(answer, Finding):
             return answer
-        if seconds > self._limit:
-            return Finding(self.mutant.name, None, 0, seconds, "ended: it took too long")
-        raise Broken(f"{self.mutant.name}: {answer or self._child.exitcode}")
+        why = answer or f"ended with {self._child.exitcode}"
+        return Finding(self.mutant.name, None, 0, seconds, trouble=f"no verdict: {why}")
 
 
 @contextmanager

@@ -12,13 +12,11 @@ from types import FrameType
 
 from tests.mutants.finding import Finding
 from tests.mutants.mutant import Mutant
-from tests.simulation import turns
 from tests.simulation.plan import Plan
 from tests.simulation.run import STEPS, Simulation
 
-# A schedule takes a third of a second; one that goes on for so long has lost its way.
-SCHEDULE_SECONDS = 90
-turns.STUCK_SECONDS = 20
+# Of CPU time: a schedule takes one or two; one that goes on for so long has lost its way.
+SCHEDULE_SECONDS = 8.0
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -77,16 +75,16 @@ def _has(plan: Plan, need: str) -> bool:
 
 
 def _complaint(running: Simulation, seed: int) -> str:
-    signal.signal(signal.SIGALRM, _no_end)
-    signal.alarm(SCHEDULE_SECONDS)
+    signal.signal(signal.SIGPROF, _no_end)
+    signal.setitimer(signal.ITIMER_PROF, SCHEDULE_SECONDS)
     try:
         violations = running.run(Plan.drawn(seed, steps=STEPS)).violations
     except Exception as error:  # noqa: BLE001  the oracle itself met what cannot be
         violations = [f"the oracle raised {error!r}"]
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return _IDENTIFIER.sub("…", violations[0])[:300] if violations else ""
 
 
 def _no_end(number: int, frame: FrameType | None) -> None:
-    raise NoEnd(f"no end after {SCHEDULE_SECONDS} s")
+    raise NoEnd(f"no end after {SCHEDULE_SECONDS:g} s")
