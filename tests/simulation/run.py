@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.apps import apps
+from django.conf import settings
 from django.db import connection
 
 from checkout import wiring
@@ -55,7 +56,10 @@ class Simulation:
         self.hands = Hands(HANDS, lambda: prepare(lambda: self.world))
         self.connections = LockConnections()
         self._complaints = Complaints()
-        self._folder = Path(tempfile.mkdtemp(prefix="statements-"))
+        # In the folder of this run's servers, which goes with them even if this process is killed.
+        home = Path(settings.CLOCK_FILE).parent
+        where = home if home.exists() else None
+        self._folder = Path(tempfile.mkdtemp(prefix="statements-", dir=where))
 
     def run(self, plan: Plan) -> Result:
         clean_tables()
