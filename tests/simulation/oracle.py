@@ -321,7 +321,12 @@ def cases(world: World) -> Iterator[str]:
 
 
 def poison(world: World) -> Iterator[str]:
-    """F22: what nobody could read, or names nothing of ours, is one case each."""
+    """F22: what nobody could read, or names nothing of ours, is one case each.
+
+    A queue that loses or repeats messages may lose or repeat these as well.
+    """
+    if world.plan.queue:
+        return
     kept = [str(case.detail.get("body")) for case in Case.objects.filter(kind__in=KEPT)]
     for body in map(readable, world.poison):
         if kept.count(body) != 1:
