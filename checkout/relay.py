@@ -195,8 +195,14 @@ def _settle(
         )
     except psycopg.Error as error:
         raise MarkFailed(f"{len(sent.messages)} messages sent, marks refused: {error}") from error
-    failpoint("relay.marked")
+    _marked(sent)
     return settled
+
+
+def _marked(sent: Sent | None) -> None:
+    """The marks of a batch, if there was one, are committed."""
+    if sent:
+        failpoint("relay.marked")
 
 
 def _send_meanwhile(
@@ -225,8 +231,7 @@ def _send_meanwhile(
         following = claiming.fetchall()
     except psycopg.Error as error:
         raise MarkFailed(f"{len(messages)} messages sent, marks refused: {error}") from error
-    if before:
-        failpoint("relay.marked")
+    _marked(before)
     return sent, following
 
 
