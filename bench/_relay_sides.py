@@ -41,6 +41,8 @@ class NotDelivered(Exception):
 def prepare(*, topics: Sequence[str]) -> None:
     """Tables, topics, and both producers warm: the first message of each fetches metadata."""
     call_command("migrate", verbosity=0)
+    producer.cache_clear()
+    raw_producer.cache_clear()
     for name in topics:
         Topics(settings.KAFKA_BOOTSTRAP_SERVERS).declare(
             Topic(partitions=6, replication=1, name=name)

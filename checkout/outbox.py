@@ -186,15 +186,14 @@ _HAS_PARKED: Final = """
 """
 # One statement, for the trigger that lets nothing leave unless it arrived looks at its end.
 _MARK: Final = """
-    WITH gone AS (
-      DELETE FROM checkout_pendingmessage WHERE message_id = ANY(%(ids)s::bigint[])
-      RETURNING message_id, door
+    WITH published AS (
+      INSERT INTO checkout_publishedmessage (
+        message_id, door, published_at, kafka_partition, kafka_offset)
+      SELECT message_id, %(door)s, %(now)s, partition, "offset"
+      FROM unnest(%(ids)s::bigint[], %(partitions)s::int[], %(offsets)s::bigint[])
+        AS sent(message_id, partition, "offset")
     )
-    INSERT INTO checkout_publishedmessage (
-      message_id, door, published_at, kafka_partition, kafka_offset)
-    SELECT gone.message_id, gone.door, %(now)s, sent.partition, sent."offset"
-    FROM gone JOIN unnest(%(ids)s::bigint[], %(partitions)s::int[], %(offsets)s::bigint[])
-      AS sent(message_id, partition, "offset") USING (message_id)
+    DELETE FROM checkout_pendingmessage WHERE message_id = ANY(%(ids)s::bigint[])
 """
 _NOTE: Final = """
     UPDATE checkout_pendingmessage p SET tries = tries + 1, last_error = failed.reason
@@ -278,6 +277,7 @@ class Settled:
 def settle(
     lock_connection: psycopg.Connection[Any],
     *,
+    door: Door,
     messages: Sequence[Outgoing],
     answers: Sequence[Answer],
     now: datetime,
@@ -291,7 +291,7 @@ def settle(
     parked = [each.id for each in failed if each.permanent]
     with lock_connection.transaction():
         if sent:
-            mark_published(lock_connection, sent=sent, now=now)
+            mark_published(lock_connection, door=door, sent=sent, now=now)
         if failed:
             ids, reasons = [each.id for each in failed], [each.reason[:500] for each in failed]
             lock_connection.execute(_NOTE, {"ids": ids, "reasons": reasons})
@@ -320,16 +320,19 @@ def _split(
 
 
 def mark_published(
-    lock_connection: psycopg.Connection[Any], *, sent: Sequence[Acknowledged], now: datetime
+    lock_connection: psycopg.Connection[Any],
+    *,
+    door: Door,
+    sent: Sequence[Acknowledged],
+    now: datetime,
 ) -> None:
     """Write when, and for Kafka where, the broker took these messages.
 
-    What another leader marked meanwhile stays as it is.
+    Raises psycopg.errors.UniqueViolation if another leader has marked one of them: the lock was lost.
     """
     ids, partitions, offsets = map(_array, zip(*sent, strict=True))
-    lock_connection.execute(
-        _MARK, {"ids": ids, "partitions": partitions, "offsets": offsets, "now": now}
-    )
+    places = {"ids": ids, "partitions": partitions, "offsets": offsets}
+    lock_connection.execute(_MARK, places | {"door": str(door), "now": now})
 
 
 def _array(numbers: Iterable[int | None]) -> str:

@@ -126,7 +126,7 @@ def relay_batch(
     if not messages:
         return Batch(0, outbox.Settled())
     sent = _send(send, messages)
-    return Batch(len(messages), _settle(lock_connection, sent, now=now))
+    return Batch(len(messages), _settle(lock_connection, sent, door=door, now=now))
 
 
 def relay_backlog(
@@ -160,7 +160,7 @@ def relay_backlog(
         if sent.has_failures or not is_full:
             break
         messages = following
-    return total + _settle(lock_connection, sent, now=now) if sent else total
+    return total + _settle(lock_connection, sent, door=door, now=now) if sent else total
 
 
 @dataclass(frozen=True)
@@ -187,11 +187,11 @@ def _send(send: Callable[[Sequence[Outgoing]], list[Answer]], messages: Sequence
 
 
 def _settle(
-    lock_connection: psycopg.Connection[Any], sent: Sent, *, now: datetime
+    lock_connection: psycopg.Connection[Any], sent: Sent, *, door: Door, now: datetime
 ) -> outbox.Settled:
     try:
         settled = outbox.settle(
-            lock_connection, messages=sent.messages, answers=sent.answers, now=now
+            lock_connection, door=door, messages=sent.messages, answers=sent.answers, now=now
         )
     except psycopg.Error as error:
         raise MarkFailed(f"{len(sent.messages)} messages sent, marks refused: {error}") from error
@@ -223,7 +223,7 @@ def _send_meanwhile(
     try:
         with lock_connection.pipeline():
             if before:
-                outbox.mark_published(lock_connection, sent=before.acknowledged, now=now)
+                outbox.mark_published(lock_connection, door=door, sent=before.acknowledged, now=now)
             claiming = outbox.claiming(
                 lock_connection, door=door, now=now, limit=ahead, after=messages[-1].id
             )

@@ -81,7 +81,7 @@ def mark_before_send(yard: Yard, _: Any) -> None:
     with yard.leading(Door.KAFKA) as lock:
         messages = outbox.claim(lock, door=Door.KAFKA, now=now, limit=100)
         answers = [Acknowledged(message.id, 0, 0) for message in messages]
-        outbox.settle(lock, messages=messages, answers=answers, now=now)
+        outbox.settle(lock, door=Door.KAFKA, messages=messages, answers=answers, now=now)
         failpoint("relay.before_send")
         yard.ask("produce", messages)
 
