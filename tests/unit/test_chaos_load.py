@@ -150,7 +150,9 @@ def test_what_was_not_answered_is_repeated_with_the_same_key(
     shop = Shop(mishaps={1: mishap, 2: mishap})
 
     # Only a hang is to be waited out; a slow machine is none.
-    load, promises = visited(shop, tmp_path, replace(PLAIN, timeout=1.0 if mishap == HANG else 15.0))
+    load, promises = visited(
+        shop, tmp_path, replace(PLAIN, timeout=1.0 if mishap == HANG else 15.0)
+    )
 
     assert {key: len(times) for key, times in shop.seen.items()} == {
         "visit-1-000001-creator": 3,
