@@ -97,7 +97,10 @@ def play(number: int, seconds: dict[str, list[float]]) -> list[str]:
     messages = sides.commit(count=MESSAGES, creators=creators)
     gc.collect()
     sides.quiet_collector()  # as in Relay.run, for both sides
-    turns = [("relay", sides.relay_all), (RAW, partial(sides.produce_in_batches, messages))]
+    turns: list[tuple[str, Callable[[], None]]] = [
+        ("relay", sides.relay_all),
+        (RAW, partial(sides.produce_in_batches, messages)),
+    ]
     for side, work in turns if number % 2 else reversed(turns):
         seconds[side].append(timed(work))
     return sides.differences(expected=MESSAGES)
