@@ -164,8 +164,9 @@ _RECORD_EVENT: Final = """
 _CLAIM: Final = """
     WITH waiting AS MATERIALIZED (
       SELECT p.message_id FROM checkout_pendingmessage p
-      WHERE p.door = %(door)s AND p.parked_at IS NULL AND p.available_at <= %(now)s
-        AND p.message_id > %(after)s
+      WHERE p.door = %(door)s AND p.parked_at IS NULL AND p.message_id > %(after)s
+        -- An event is never delayed: one that a host wrote whose clock is ahead would be overtaken.
+        AND (p.available_at <= %(now)s OR p.door = 'kafka')
         AND NOT EXISTS (
           SELECT FROM checkout_pendingmessage held
           WHERE held.door = %(door)s AND held.key = p.key AND held.parked_at IS NOT NULL

@@ -176,6 +176,20 @@ def test_a_delayed_row_holds_back_nothing_and_leaves_when_its_time_has_come(
     assert [message.subject for message in broker.log] == [other.pk, charge.pk]
 
 
+def test_an_event_of_a_host_whose_clock_is_ahead_is_not_overtaken(
+    broker: FakeBroker, clock: FakeClock, lock_connection: Any, aigerim: Creator
+) -> None:
+    """R44, I5, F21: order is the database's; no host's clock may hold an event back."""
+    ahead = FakeClock()
+    ahead.forward(seconds=5)
+    tell(aigerim, 1, clock=ahead)
+    tell(aigerim, 2, clock=clock)
+
+    relay(broker, clock, lock_connection)
+
+    assert broker.sequences(aigerim.pk) == [1, 2, 3]
+
+
 def test_the_doors_are_independent(
     broker: FakeBroker, clock: FakeClock, lock_connection: Any
 ) -> None:

@@ -16,9 +16,9 @@ MUTANTS: Final = (
         (
             Edit(
                 RELAY,
-                "    sent = _send(send, messages)\n    return Batch(len(messages), _settle(lock_connection, sent, now=now))\n",
+                "    sent = _send(send, messages)\n    return Batch(len(messages), _settle(lock_connection, sent, door=door, now=now))\n",
                 "    answers = [Acknowledged(message.id) for message in messages]\n"
-                "    settled = _settle(lock_connection, Sent(messages, answers), now=now)\n"
+                "    settled = _settle(lock_connection, Sent(messages, answers), door=door, now=now)\n"
                 "    _send(send, messages)\n"
                 "    return Batch(len(messages), settled)\n",
             ),
@@ -92,8 +92,8 @@ MUTANTS: Final = (
         (
             Edit(
                 OUTBOX,
-                "AND p.parked_at IS NULL AND p.available_at <= %(now)s\n",
-                "AND p.parked_at IS NULL AND %(now)s IS NOT NULL\n",
+                "AND (p.available_at <= %(now)s OR p.door = 'kafka')\n",
+                "AND %(now)s IS NOT NULL\n",
             ),
         ),
     ),
