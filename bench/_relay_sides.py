@@ -115,9 +115,9 @@ def commit(*, count: int, creators: Sequence[UUID]) -> list[Outgoing]:
 
 def relay_all() -> None:
     """The product: as Relay does it, until nothing is left."""
-    send = KafkaSender(producer()).send
+    hand_over = KafkaSender(producer()).hand_over
     while relay_backlog(
-        door=Door.KAFKA, send=send, now=NOW, lock_connection=lock_connection()
+        door=Door.KAFKA, hand_over=hand_over, now=NOW, lock_connection=lock_connection()
     ).marked:
         pass
 

@@ -44,6 +44,10 @@ _BEAT: Final = """
 """
 
 Connect = Callable[[], psycopg.Connection[Any]]
+Send = Callable[[Sequence[Outgoing]], list[Answer]]
+# Waits for the broker's answers to what it was handed, one for each, in order.
+Answers = Callable[[], list[Answer]]
+HandOver = Callable[[Sequence[Outgoing]], Answers]
 
 
 class Sender(Protocol):
@@ -56,6 +60,10 @@ class Sender(Protocol):
 
     def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
         """Send in order and wait for the acknowledgements; one answer for each, in order."""
+        ...
+
+    def hand_over(self, messages: Sequence[Outgoing]) -> Answers:
+        """As `send`, but wait only when the result is called: other work fits between."""
         ...
 
     def purge(self) -> None:
@@ -73,6 +81,10 @@ class SqsSender:
     def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
         return self.queue.send(messages)
 
+    def hand_over(self, messages: Sequence[Outgoing]) -> Answers:
+        """Each call waits by itself, so there is nothing left to wait for."""
+        return at_once(self.send)(messages)
+
     def purge(self) -> None:
         """Nothing is kept between two calls."""
 
@@ -89,6 +101,9 @@ class KafkaSender:
 
     def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
         return self.producer.send(messages)
+
+    def hand_over(self, messages: Sequence[Outgoing]) -> Answers:
+        return self.producer.hand_over(messages)
 
     def purge(self) -> None:
         self.producer.purge()
@@ -112,7 +127,7 @@ class Batch:
 def relay_batch(
     *,
     door: Door,
-    send: Callable[[Sequence[Outgoing]], list[Answer]],
+    send: Send,
     now: datetime,
     lock_connection: psycopg.Connection[Any],
     limit: int = BATCH,
@@ -125,14 +140,14 @@ def relay_batch(
     messages = outbox.claim(lock_connection, door=door, now=now, limit=limit)
     if not messages:
         return Batch(0, outbox.Settled())
-    sent = _send(send, messages)
+    sent = _end(messages, _begin(at_once(send), messages))
     return Batch(len(messages), _settle(lock_connection, sent, door=door, now=now))
 
 
 def relay_backlog(
     *,
     door: Door,
-    send: Callable[[Sequence[Outgoing]], list[Answer]],
+    hand_over: HandOver,
     now: datetime,
     lock_connection: psycopg.Connection[Any],
     limit: int = BATCH,
@@ -154,7 +169,7 @@ def relay_backlog(
             break
         before, is_full = sent, len(messages) == limit
         sent, following = _send_meanwhile(
-            send, messages, lock_connection, before, door=door, now=now, ahead=limit * is_full
+            hand_over, messages, lock_connection, before, door=door, now=now, ahead=limit * is_full
         )
         total += outbox.Settled(marked=len(before.messages) if before else 0)
         if sent.has_failures or not is_full:
@@ -179,9 +194,23 @@ class Sent:
         return [answer for answer in self.answers if isinstance(answer, Acknowledged)]
 
 
-def _send(send: Callable[[Sequence[Outgoing]], list[Answer]], messages: Sequence[Outgoing]) -> Sent:
+def at_once(send: Send) -> HandOver:
+    """For a broker whose send cannot be cut in two: it is over when the messages are handed over."""
+
+    def hand_over(messages: Sequence[Outgoing]) -> Answers:
+        answers = send(messages)
+        return lambda: answers
+
+    return hand_over
+
+
+def _begin(hand_over: HandOver, messages: Sequence[Outgoing]) -> Answers:
     failpoint("relay.before_send")
-    sent = Sent(messages, send(messages))
+    return hand_over(messages)
+
+
+def _end(messages: Sequence[Outgoing], answers: Answers) -> Sent:
+    sent = Sent(messages, answers())
     failpoint("relay.sent_unmarked")
     return sent
 
@@ -206,7 +235,7 @@ def _marked(sent: Sent | None) -> None:
 
 
 def _send_meanwhile(
-    send: Callable[[Sequence[Outgoing]], list[Answer]],
+    hand_over: HandOver,
     messages: Sequence[Outgoing],
     lock_connection: psycopg.Connection[Any],
     before: Sent | None,
@@ -217,8 +246,8 @@ def _send_meanwhile(
 ) -> tuple[Sent, list[Outgoing]]:
     """Send a batch while the database marks the one before it and reads `ahead` messages behind it.
 
-    The statements are on their way before the broker is asked, and looked at afterwards: one thread,
-    two waits at once. What was sent is marked one batch later at most.
+    One thread, and no wait for one alone: the statements go out, then the batch; their results are read
+    while it travels, and their transaction is over before the broker is waited for.
     """
     try:
         with lock_connection.pipeline():
@@ -227,12 +256,12 @@ def _send_meanwhile(
             claiming = outbox.claiming(
                 lock_connection, door=door, now=now, limit=ahead, after=messages[-1].id
             )
-            sent = _send(send, messages)
+            answers = _begin(hand_over, messages)
         following = claiming.fetchall()
     except psycopg.Error as error:
         raise MarkFailed(f"{len(messages)} messages sent, marks refused: {error}") from error
     _marked(before)
-    return sent, following
+    return _end(messages, answers), following
 
 
 @dataclass
@@ -326,12 +355,14 @@ class Relay:
 
     def _turn(self, lock_connection: psycopg.Connection[Any]) -> outbox.Settled:
         """One batch; and the backlog behind it, if it was full and all of it arrived."""
-        send, now = self.sender.send, self.clock.real_now()
-        batch = relay_batch(door=self.door, send=send, now=now, lock_connection=lock_connection)
+        sender, now = self.sender, self.clock.real_now()
+        batch = relay_batch(
+            door=self.door, send=sender.send, now=now, lock_connection=lock_connection
+        )
         if batch.settled.marked < BATCH or self.stop.is_set():
             return batch.settled
         return batch.settled + relay_backlog(
-            door=self.door, send=send, now=now, lock_connection=lock_connection
+            door=self.door, hand_over=sender.hand_over, now=now, lock_connection=lock_connection
         )
 
     def _waited_out(self, lock_connection: psycopg.Connection[Any]) -> bool:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -329,6 +329,10 @@ class EventProducer:
         Answers one for each message, in order. A message too large is refused for good before it is
         sent, and the later ones of its key are then not sent at all.
         """
+        return self.hand_over(messages)()
+
+    def hand_over(self, messages: Sequence[Outgoing]) -> Callable[[], list[Answer]]:
+        """As `send`, but wait for the broker only when the result is called."""
         producer = self._ready()
         reports: dict[int, Answer] = {}
         held: set[UUID] = set()
@@ -338,6 +342,11 @@ class EventProducer:
             elif refusal := self._enqueue(producer, message, reports):
                 reports[message.id] = refusal
                 held.add(message.key)
+        return partial(self._answers, producer, messages, reports)
+
+    def _answers(
+        self, producer: Producer, messages: Sequence[Outgoing], reports: Mapping[int, Answer]
+    ) -> list[Answer]:
         self._flush(producer)
         return [reports.get(each.id) or Refused(each.id, "no delivery report") for each in messages]
 

@@ -19,6 +19,7 @@ from checkout.gateways import (
     WebhookHint,
 )
 from checkout.messages import Acknowledged, Outgoing, Refused
+from checkout.relay import at_once
 
 START = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -156,6 +157,9 @@ class FakeBroker:
         self.before()
         self.batches.append(len(messages))
         return [self._take(message) for message in messages]
+
+    def hand_over(self, messages: Sequence[Outgoing]) -> Callable[[], list[Acknowledged | Refused]]:
+        return at_once(self.send)(messages)
 
     def _take(self, message: Outgoing) -> Acknowledged | Refused:
         if refusal := self.refusals.get(message.event_id):

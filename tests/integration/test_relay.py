@@ -402,7 +402,7 @@ def backlog(broker: FakeBroker, clock: FakeClock, **facts: Any) -> outbox.Settle
     with direct() as lock_connection:
         return relay_backlog(
             door=Door.KAFKA,
-            send=broker.send,
+            hand_over=broker.hand_over,
             now=clock.real_now(),
             lock_connection=lock_connection,
             **facts,
@@ -461,7 +461,7 @@ def test_a_lost_mark_in_a_backlog_ends_it(clock: FakeClock, aigerim: Creator) ->
         with pytest.raises(MarkFailed):
             relay_backlog(
                 door=Door.KAFKA,
-                send=broker.send,
+                hand_over=broker.hand_over,
                 now=clock.real_now(),
                 lock_connection=lock_connection,
                 limit=3,

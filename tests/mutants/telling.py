@@ -16,10 +16,10 @@ MUTANTS: Final = (
         (
             Edit(
                 RELAY,
-                "    sent = _send(send, messages)\n    return Batch(len(messages), _settle(lock_connection, sent, door=door, now=now))\n",
+                "    sent = _end(messages, _begin(at_once(send), messages))\n    return Batch(len(messages), _settle(lock_connection, sent, door=door, now=now))\n",
                 "    answers = [Acknowledged(message.id) for message in messages]\n"
                 "    settled = _settle(lock_connection, Sent(messages, answers), door=door, now=now)\n"
-                "    _send(send, messages)\n"
+                "    _end(messages, _begin(at_once(send), messages))\n"
                 "    return Batch(len(messages), settled)\n",
             ),
             Edit(

@@ -174,15 +174,19 @@ class Actors:
             held = lock.execute("SELECT pg_try_advisory_lock(%s)", [relay.lock_key(door)])
             if not (held.fetchone() or [False])[0] and not world.plan.two_leaders:
                 return "stands by"
-            work = relay.relay_backlog if backlog else relay.relay_batch
-            done = work(
-                door=door,
-                send=send,
-                now=world.clock.real_now(),
-                lock_connection=lock,
-                limit=limit,
-            )
-            settled = done.settled if isinstance(done, relay.Batch) else done
+            now = world.clock.real_now()
+            if backlog:
+                settled = relay.relay_backlog(
+                    door=door,
+                    hand_over=relay.at_once(send),
+                    now=now,
+                    lock_connection=lock,
+                    limit=limit,
+                )
+            else:
+                settled = relay.relay_batch(
+                    door=door, send=send, now=now, lock_connection=lock, limit=limit
+                ).settled
             if settled.parked:
                 world.broken.append(f"{settled.parked} messages were parked at {door}")
             return f"{settled.marked} marked, {settled.again} to be sent again"
