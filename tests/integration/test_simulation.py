@@ -19,7 +19,7 @@ from tests.simulation.run import Simulation
 from tests.situations import cancel, rewrite
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 170
+SEEDS = 150
 ALONE = 2
 STEPS = 50
 LONGER = 40
@@ -31,7 +31,8 @@ def simulation(transactional_db: None) -> Iterator[Simulation]:
         yield running
 
 
-@pytest.fixture(scope="module")
+# Once a session: tests with a database are sorted by how they use it, so this file is begun twice.
+@pytest.fixture(scope="session")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the first seeds, and each fault alone, come to: run as people run it, on its own databases."""
     told = tmp_path_factory.mktemp("campaign") / "told.json"
