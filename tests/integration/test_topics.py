@@ -125,7 +125,7 @@ def test_a_topic_nobody_declared_is_refused(servers: str) -> None:
 
 
 def test_a_broker_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("checkout.topics.ADMIN_SECONDS", 1.0)
+    monkeypatch.setattr("checkout.topics.declared.ADMIN_SECONDS", 1.0)
 
     with pytest.raises(KafkaAway, match="does not answer"):
         Topics(f"127.0.0.1:{free_port()}").verify(Topic(partitions=1, replication=1))

@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from checkout import topics
-from checkout.topics import EVENT_TYPES, SCHEMAS, InvalidEvent, schema, validate, validate_payload
+from checkout.topics import (
+    EVENT_TYPES,
+    SCHEMAS,
+    InvalidEvent,
+    Topic,
+    schema,
+    schemas,
+    validate,
+    validate_payload,
+)
 
 FORBIDDEN = (
     *("country", "name", "email", "e_mail", "mail", "ip", "phone", "processor", "network", "lane"),
@@ -112,7 +120,7 @@ def test_what_the_quick_expression_takes_the_schema_takes(type: str, data: dict[
     """The expression is compiled from the schema: it may be stricter, never laxer."""
     payload = written(BILLED | data)
 
-    if topics._spelling(type).fullmatch(payload):
+    if schemas._spelling(type).fullmatch(payload):
         validator = Draft202012Validator(schema(type))
         assert validator.is_valid(json.loads(payload))
 
@@ -134,11 +142,11 @@ def test_the_quick_expression_takes_what_is_valid(type: str) -> None:
         data["state"] = "active"
 
     validate(type, data)
-    assert topics._spelling(type).fullmatch(written(data))
+    assert schemas._spelling(type).fullmatch(written(data))
 
 
 def test_topic_is_bounded_in_time_and_bytes() -> None:
-    config = topics.Topic(partitions=6, replication=1).config()
+    config = Topic(partitions=6, replication=1).config()
 
     assert 0 < int(config["retention.ms"]) <= 86_400_000
     assert 0 < int(config["retention.bytes"]) <= 2**30
