@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from io import StringIO
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -68,6 +69,25 @@ def test_republish_sends_again_in_order_with_the_same_ids(
     assert counts == [3, 0]
     assert [message.event_id for message in broker.log] == first + first[1:]
     assert not unpublished()
+
+
+def test_republish_ends_though_a_relay_marks_what_it_sends_again(
+    clock: FakeClock, aigerim: Creator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an `until` ahead of us, what the relay marks now was published within that time as well."""
+    monkeypatch.setattr("checkout.outbox.REPUBLISH_BATCH", 1)
+    broker, since = FakeBroker(), clock.real_now()
+    tell(aigerim, 1, 2, clock=clock)
+    publish(broker, clock)
+    until = since + timedelta(hours=1)
+
+    sizes = []
+    for size in islice(outbox.republish(door=Door.KAFKA, since=since, until=until), 10):
+        publish(broker, clock)
+        sizes.append(size)
+
+    assert sizes == [1] * (len(broker.log) // 2)
+    assert len(sizes) < 10
 
 
 def test_republish_command_counts(clock: FakeClock, aigerim: Creator) -> None:
