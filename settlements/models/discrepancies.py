@@ -1,0 +1,137 @@
+"""Passes of reconciliation and what they found."""
+
+from django.db import models
+from django.db.models import F, Q
+
+from checkout.models import Charge, Creator
+
+
+class Kind(models.TextChoices):
+    """The comparisons (DESIGN section 6)."""
+
+    BILLING = "billing"
+    CAPTURED = "captured"
+    PERIODS = "periods"
+    STATEMENT = "statement"
+    LEDGER = "ledger"
+    EVENTS = "events"
+    PAYOUT = "payout"
+
+
+class RunMode(models.TextChoices):
+    FULL = "full"
+    INCREMENTAL = "incremental"
+
+
+class ReconciliationRun(models.Model):
+    """One pass: when it read both clocks, what it looked at, and what it found."""
+
+    mode = models.CharField(max_length=11, choices=RunMode.choices)
+    kinds = models.CharField(max_length=100)
+    started_at = models.DateTimeField()
+    # The business clock at the start; periods are owed as of an older run's reading.
+    business_at = models.DateTimeField()
+    as_of = models.DateTimeField()
+    creators = models.PositiveIntegerField()
+    marks = models.PositiveIntegerField()
+    opened = models.PositiveIntegerField()
+    cleared = models.PositiveIntegerField()
+    standing = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(mode__in=RunMode.values), name="run_mode"),
+        ]
+        indexes = [models.Index(fields=["-started_at", "-id"], name="run_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.mode} {self.started_at:%Y-%m-%d %H:%M:%S}"
+
+
+class Code(models.TextChoices):
+    """What does not agree, within a kind."""
+
+    UNDER_CHARGE = "under_charge"
+    SURPLUS = "surplus"
+    EXPECTATION = "expectation"
+    PERIOD = "period"
+    CREATOR = "creator"
+    CURRENCY = "currency"
+    STATE = "state"
+    UNAPPLIED = "unapplied"
+    MISSING = "missing"
+    EXTRA = "extra"
+    NEXT_BILLING = "next_billing"
+    AMOUNT = "amount"
+    FEE = "fee"
+    LANE = "lane"
+    DUPLICATE = "duplicate"
+    UNMATCHED = "unmatched"
+    NOT_CAPTURED = "not_captured"
+    LATE_FILE = "late_file"
+    QUARANTINED_FILE = "quarantined_file"
+    UNBALANCED = "unbalanced"
+    RECEIVABLE = "receivable"
+    GAP = "gap"
+    CHANGED = "changed"
+    ORDER = "order"
+    REWRITTEN = "rewritten"
+
+
+class Discrepancy(models.Model):
+    """Two records of one fact that do not agree, to the cent (R38); never deleted.
+
+    Found again it is the same row, by its fingerprint; gone it is cleared by evidence (R54).
+    Amounts are USD; they are 0.00 where the disagreement is not about money.
+    """
+
+    fingerprint = models.CharField(max_length=200, unique=True)
+    kind = models.CharField(max_length=9, choices=Kind.choices)
+    code = models.CharField(max_length=16, choices=Code.choices)
+    # What a pass re-examines it by: the creator, or the key of a statement line.
+    key = models.UUIDField(null=True, blank=True)
+    charge = models.ForeignKey(
+        Charge, on_delete=models.PROTECT, null=True, blank=True, related_name="discrepancies"
+    )
+    creator = models.ForeignKey(
+        Creator, on_delete=models.PROTECT, null=True, blank=True, related_name="discrepancies"
+    )
+    lane = models.CharField(max_length=40, blank=True, default="")
+    expected = models.DecimalField(max_digits=14, decimal_places=2)
+    actual = models.DecimalField(max_digits=14, decimal_places=2)
+    difference = models.DecimalField(max_digits=14, decimal_places=2)
+    explanation = models.CharField(max_length=500)
+    # Of a rewritten row: table, id, column, was, now.
+    detail = models.JSONField(default=dict, blank=True)
+    # Real clock.
+    opened_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+    cleared_at = models.DateTimeField(null=True, blank=True)
+    cleared_because = models.CharField(max_length=20, blank=True, default="")
+    first_run = models.ForeignKey(ReconciliationRun, on_delete=models.PROTECT, related_name="found")
+
+    class Meta:
+        verbose_name_plural = "discrepancies"
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=Kind.values), name="discrepancy_kind"),
+            models.CheckConstraint(
+                condition=Q(difference=F("actual") - F("expected")), name="discrepancy_difference"
+            ),
+            models.CheckConstraint(
+                condition=Q(cleared_at__isnull=True, cleared_because="")
+                | Q(cleared_at__isnull=False, cleared_because="evidence"),
+                name="discrepancy_cleared",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-opened_at", "-id"], name="discrepancy_newest"),
+            models.Index(fields=["kind", "-opened_at", "-id"], name="discrepancy_kind_newest"),
+            models.Index(
+                fields=["kind", "key"],
+                condition=Q(cleared_at__isnull=True),
+                name="discrepancy_open",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.fingerprint
