@@ -55,6 +55,22 @@ class FakeClock(Clock):
         return self.now()
 
 
+class ProcessorClock:
+    """The processor's view of a clock; it thinks in no time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+
+    def real_now(self) -> datetime:
+        return self._clock.real_now()
+
+    def business_now(self) -> datetime:
+        return self._clock.business_now()
+
+    def sleep(self, seconds: float, /) -> None:
+        pass
+
+
 @dataclass
 class FakeGateway:
     """A processor in memory: it answers what a test asked for and keeps its own journal.

@@ -22,7 +22,7 @@ from checkout.topics import InvalidEvent, validate_payload
 from processor.journal import Journal
 from processor.orders import read_order, read_reference
 from processor.sandbox import Reply, Sandbox, event_of
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, ProcessorClock
 from tests.simulation.queue import FifoQueue, Message
 
 Ask = Callable[..., Any]
@@ -34,22 +34,6 @@ _LOST: Mapping[str, type[httpx.TransportError]] = {
     kind.__name__: kind for kind in (httpx.ReadTimeout, httpx.RemoteProtocolError)
 }
 _DELIVERED_AS = {"silence": "ReadTimeout", "hangup": "RemoteProtocolError"}
-
-
-class ProcessorClock:
-    """The processor's view of the clock; it thinks in no time."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-
-    def real_now(self) -> datetime:
-        return self._clock.real_now()
-
-    def business_now(self) -> datetime:
-        return self._clock.business_now()
-
-    def sleep(self, seconds: float, /) -> None:
-        pass
 
 
 class Outside:

@@ -16,7 +16,7 @@ from checkout.gateways import Gateway
 from checkout.models import Attempt
 from processor.journal import Journal, Line
 from processor.sandbox import Sandbox, event_of
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, ProcessorClock
 from tests.simulation.bank import Bank
 from tests.simulation.clients import Clients
 from tests.simulation.database import Away
@@ -64,22 +64,6 @@ class SimulatedClock(FakeClock):
         self.forward(seconds=seconds)
         for hands in self.hands_of:
             hands.wait_here("asleep")
-
-
-class ProcessorClock:
-    """The processor's view of the same clock; it thinks in no time."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-
-    def real_now(self) -> datetime:
-        return self._clock.real_now()
-
-    def business_now(self) -> datetime:
-        return self._clock.business_now()
-
-    def sleep(self, seconds: float, /) -> None:
-        pass
 
 
 class World:
