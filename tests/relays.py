@@ -1,14 +1,19 @@
-"""Committed messages for the relay's tests, and the direct connection it works on."""
+"""Messages for the relay's tests, committed or made up, and the direct connection it works on."""
 
+from datetime import UTC, datetime
+from itertools import count
 from typing import Any
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 import psycopg
 from django.db import connection, transaction
 
 from checkout import outbox
+from checkout.messages import Outgoing
 from checkout.models import Creator, OutboxMessage
 from tests.fakes import FakeClock
+
+_numbers = count(1)
 
 
 def database_url() -> str:
@@ -47,6 +52,21 @@ def record(creator: Creator, number: int, *, clock: FakeClock) -> None:
             "occurred_at": now.business.isoformat(),
         },
         now=now,
+    )
+
+
+def outgoing(creator: UUID, sequence: int, *, payload: str = "") -> Outgoing:
+    """An event as a relay claims it, of a creator that no database knows."""
+    facts = {"creator_id": str(creator), "occurred_at": "2026-01-31T12:00:00+00:00"}
+    return Outgoing(
+        id=next(_numbers),
+        event_id=uuid5(creator, str(sequence)),
+        key=creator,
+        event_seq=sequence,
+        type="creator.created",
+        subject=creator,
+        payload=payload or outbox.encode(facts),
+        created_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
     )
 
 

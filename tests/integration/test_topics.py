@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from io import StringIO
 from itertools import count
 from typing import Any
@@ -39,7 +38,7 @@ from devstack.kafka import Kafka
 from devstack.ports import free_port
 from tests import factories
 from tests.fakes import FakeClock
-from tests.relays import direct, rows, tell, unpublished
+from tests.relays import direct, outgoing, rows, tell, unpublished
 
 NAMESPACE = UUID("00000000-0000-5000-8000-00000000cafe")
 _numbers = count(1)
@@ -64,18 +63,7 @@ def producer(servers: str, topic: Topic) -> EventProducer:
 
 
 def event(key: str, sequence: int, payload: str = "") -> Outgoing:
-    creator = uuid5(NAMESPACE, key)
-    data = {"creator_id": str(creator), "occurred_at": "2026-01-31T12:00:00+00:00"}
-    return Outgoing(
-        id=next(_numbers),
-        event_id=uuid5(creator, str(sequence)),
-        key=creator,
-        event_seq=sequence,
-        type="creator.created",
-        subject=creator,
-        payload=payload or outbox.encode(data),
-        created_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
-    )
+    return outgoing(uuid5(NAMESPACE, key), sequence, payload=payload)
 
 
 def read(servers: str, topic: Topic, offsets: dict[int, int] | None = None) -> list[Record]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from uuid import UUID, uuid5
 
 import pytest
 
-from checkout import outbox
-from checkout.messages import Acknowledged, Outgoing
+from checkout.messages import Acknowledged
 from checkout.topics import EventProducer, Topic, Topics
 from devstack.kafka import Kafka
 from devstack.process import Process, python_environment
+from tests.relays import outgoing
 
 pytestmark = pytest.mark.system
 
@@ -28,20 +27,6 @@ CREATORS = [uuid5(NAMES, name) for name in ("aigerim", "bolat")]
 EVENTS = 6
 BEFORE, AFTER = "before its effect", "after its effect"
 _numbers = count(1)
-
-
-def event(creator: UUID, sequence: int) -> Outgoing:
-    facts = {"creator_id": str(creator), "occurred_at": "2026-01-31T12:00:00+00:00"}
-    return Outgoing(
-        id=next(_numbers),
-        event_id=uuid5(creator, str(sequence)),
-        key=creator,
-        event_seq=sequence,
-        type="creator.created",
-        subject=creator,
-        payload=outbox.encode(facts),
-        created_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
-    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +44,7 @@ def published(kafka: Kafka | None, settings: Any) -> Iterator[Published]:
     servers = str(settings.KAFKA_BOOTSTRAP_SERVERS)
     topic = Topic(partitions=1, replication=1, name=f"consumed-{next(_numbers)}.v1")
     Topics(servers).declare(topic)
-    each = [event(creator, n) for n in range(1, EVENTS + 1) for creator in CREATORS]
+    each = [outgoing(creator, n) for n in range(1, EVENTS + 1) for creator in CREATORS]
     half = each[: len(each) // 2]
     producer = EventProducer(servers, topic.name, timeout=10)
     for batch in (half, each):
