@@ -16,18 +16,21 @@ from tests.fakes import FakeClock
 _numbers = count(1)
 
 
-def database_url() -> str:
-    """The test database as a URL, for direct connections and other processes."""
+def database_url(name: str = "") -> str:
+    """The test database, or another of its server, as a URL for direct connections and processes."""
     facts = connection.settings_dict
     return (
         f"postgresql://{facts['USER']}:{facts['PASSWORD']}@{facts['HOST']}:{facts['PORT']}"
-        f"/{facts['NAME']}"
+        f"/{name or facts['NAME']}"
     )
 
 
-def direct() -> psycopg.Connection[Any]:
-    """A connection of its own, as wiring.direct_connection makes it."""
-    return psycopg.connect(database_url(), autocommit=True)
+def direct(name: str = "") -> psycopg.Connection[Any]:
+    """A connection of its own, as wiring.direct_connection makes it.
+
+    To the database `postgres` for what is done to the server: no rule of ours holds there.
+    """
+    return psycopg.connect(database_url(name), autocommit=True)
 
 
 def tell(creator: Creator, *numbers: int, clock: FakeClock) -> None:

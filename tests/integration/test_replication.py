@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection, connections
@@ -22,6 +21,7 @@ from checkout.models import Account, Creator, Subscription, UnreplicatedCommits
 from devstack.postgres import Postgres
 from tests.factories import ACCOUNT_ID
 from tests.platforms import Platform, ready_platform, register
+from tests.relays import direct
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,16 +32,8 @@ class Standby:
     """A standby that the primary waits for and that does not exist, until it is `back`."""
 
     def __init__(self) -> None:
-        facts = connection.settings_dict
-        self._hand: psycopg.Connection[Any] = psycopg.connect(
-            host=facts["HOST"],
-            port=facts["PORT"],
-            dbname=facts["NAME"],
-            user=facts["USER"],
-            password=facts["PASSWORD"],
-            autocommit=True,
-        )
-        self._name = facts["NAME"]
+        self._hand = direct()
+        self._name = connection.settings_dict["NAME"]
 
     def gone(self) -> None:
         self._run(f'ALTER DATABASE "{self._name}" SET synchronous_commit = on')

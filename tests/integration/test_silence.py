@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psycopg
 import pytest
 from django.conf import settings
 from django.db import OperationalError, close_old_connections, connection, transaction
@@ -24,6 +23,7 @@ from devstack.ports import free_port
 from devstack.proxy import Proxy
 from settlements.management import timetable
 from tests.factories import ACCOUNT_ID
+from tests.relays import direct
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -292,15 +292,7 @@ def test_a_server_that_takes_no_writes_is_no_server_of_ours() -> None:
         with pytest.raises(OperationalError, match="read-only") as refused:
             connection.ensure_connection()
     finally:
-        facts = connection.settings_dict
-        with psycopg.connect(
-            host=facts["HOST"],
-            port=facts["PORT"],
-            dbname="postgres",
-            user=facts["USER"],
-            password=facts["PASSWORD"],
-            autocommit=True,
-        ) as other:
+        with direct("postgres") as other:
             other.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
 
     assert is_lost(refused.value)
@@ -382,13 +374,6 @@ def test_what_we_gave_up_holds_no_lock_for_long() -> None:
 
 
 def backend(pid: object) -> bool:
-    facts = connection.settings_dict
-    with psycopg.connect(
-        host=facts["HOST"],
-        port=facts["PORT"],
-        dbname=facts["NAME"],
-        user=facts["USER"],
-        password=facts["PASSWORD"],
-    ) as other:
+    with direct() as other:
         found = other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
         return found.fetchone() is not None

@@ -24,6 +24,7 @@ from devstack.ports import free_port
 from devstack.postgres import Postgres
 from devstack.proxy import Proxy
 from tests.platforms import Platform, ready_platform, register
+from tests.relays import direct
 from tests.waiting import wait_for
 from tests.web import Answer, ask, web
 
@@ -96,15 +97,7 @@ class Load:
 @pytest.fixture
 def hand(transactional_db: None) -> Any:
     """A connection past the link, for what is done to the server itself."""
-    facts = connection.settings_dict
-    with psycopg.connect(
-        host=facts["HOST"],
-        port=facts["PORT"],
-        dbname="postgres",
-        user=facts["USER"],
-        password=facts["PASSWORD"],
-        autocommit=True,
-    ) as hand:
+    with direct("postgres") as hand:
         yield hand
 
 
