@@ -1,5 +1,7 @@
-"""Messages for the relay's tests, committed or made up, and the direct connection it works on."""
+"""Messages for the relay's tests, committed or made up, the direct connection, and what must come of them."""
 
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -79,3 +81,23 @@ def unpublished(door: str = "kafka") -> list[OutboxMessage]:
 
 def rows(creator: Creator, door: str = "kafka") -> list[OutboxMessage]:
     return list(OutboxMessage.objects.filter(door=door, key=creator.pk).order_by("id"))
+
+
+def astray(records: Sequence[Outgoing], *, committed: Collection[OutboxMessage]) -> Iterator[str]:
+    """I4, I5: records and committed rows are the same, each creator's in order; a repetition is none."""
+    rows = {row.event_id: row for row in committed}
+    first: dict[UUID, list[int | None]] = defaultdict(list)
+    seen: set[UUID | None] = set()
+    for sent in records:
+        row = rows.get(sent.event_id)
+        if row is None or row.payload != sent.payload:
+            yield f"record {sent.type} {sent.event_id} has no committed row"
+        if sent.event_id not in seen:
+            seen.add(sent.event_id)
+            first[sent.key].append(sent.event_seq)
+    for row in rows.values():
+        if row.event_id not in seen:
+            yield f"{row.type} of {row.subject} is not in the topic"
+    for creator in Creator.objects.all():
+        if first[creator.pk] != list(range(1, creator.event_seq + 1)):
+            yield f"events of {creator.pk} came as {first[creator.pk]} of {creator.event_seq}"
