@@ -45,6 +45,17 @@ def main(arguments: list[str]) -> int:
     return 2
 
 
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m chaos",
@@ -54,13 +65,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--minutes",
-        type=float,
+        type=positive,
         default=10.0,
         help="how long faults are put in (default 10); start, rest and verdict come on top",
     )
-    made.add_argument("--rate", type=float, default=2.0, help="visitors a second (default 2)")
+    made.add_argument("--rate", type=positive, default=2.0, help="visitors a second (default 2)")
     made.add_argument("--seed", type=int, default=random.randrange(1, 10**6), help="of the load")
-    made.add_argument("--away", type=float, help="seconds SQS is away (60; in a short run 10)")
+    made.add_argument("--away", type=positive, help="seconds SQS is away (60; in a short run 10)")
     made.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these scenarios alone")
     made.add_argument("--list", action="store_true", help="name the scenarios and play none")
     return made

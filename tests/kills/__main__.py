@@ -18,6 +18,8 @@ django.setup()
 from django.db import connection  # noqa: E402
 from django.test.utils import setup_test_environment  # noqa: E402
 
+from checkout.failpoints import NAMES  # noqa: E402
+from tests.arguments import counted  # noqa: E402
 from tests.kills.campaign import HEAD, Row, line, run_place, total  # noqa: E402
 from tests.kills.crashes import run_crashes  # noqa: E402
 from tests.kills.forks import say  # noqa: E402
@@ -41,13 +43,21 @@ def main() -> int:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
-    parser.add_argument("--times", type=int, default=100, help="kills at each failpoint, at least")
+    parser.add_argument(
+        "--times", type=counted, default=100, help="kills at each failpoint, at least"
+    )
     parser.add_argument(
         "--only", default="", help="the failpoints whose names contain one of these"
     )
-    parser.add_argument("--random", type=int, default=0, help="kills at random moments")
-    parser.add_argument("--crashes", type=int, default=0, help="ends of PostgreSQL under load")
-    return parser.parse_args()
+    parser.add_argument("--random", type=counted, default=0, help="kills at random moments")
+    parser.add_argument("--crashes", type=counted, default=0, help="ends of PostgreSQL under load")
+    arguments = parser.parse_args()
+    if not places(only=arguments.only):
+        names = ", ".join(sorted(NAMES))
+        parser.error(f"--only {arguments.only!r} is in the name of no failpoint; there are {names}")
+    if not arguments.times + arguments.random + arguments.crashes:
+        parser.error("nothing is to be killed: give --times, --random or --crashes")
+    return arguments
 
 
 def campaign(arguments: argparse.Namespace) -> int:

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tests.stack as stack  # sets the environment, so before anything reads it
+from tests.arguments import counted
 from tests.mutants import table
 from tests.mutants.finding import Finding
 from tests.mutants.mutant import Mutant
-from tests.mutants.registry import MUTANTS, named
+from tests.mutants.registry import MUTANTS, UnknownMutant, named
 from tests.mutants.runner import Runner, runner, tested
 
 SCHEDULES = 300
@@ -28,8 +29,7 @@ def main() -> int:
     if arguments.table:
         table.write()
         return 0
-    chosen = [named(name) for name in arguments.names] if arguments.names else list(MUTANTS)
-    known = table.read_seeds()
+    chosen, known = arguments.chosen, table.read_seeds()
     if arguments.known:
         chosen = [mutant for mutant in chosen if mutant.name in known]
     stack.pytest_configure()
@@ -57,14 +57,21 @@ def main() -> int:
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="these alone")
-    parser.add_argument("--seeds", type=int, default=SCHEDULES, help="how many schedules at most")
-    parser.add_argument("--hands", type=int, default=2, help="mutants at a time")
+    parser.add_argument(
+        "--seeds", type=counted, default=SCHEDULES, help="how many schedules at most"
+    )
+    parser.add_argument("--hands", type=counted, default=2, help="mutants at a time")
     parser.add_argument(
         "--known", action="store_true", help="those with a known seed, by that first"
     )
     parser.add_argument("--renew", action="store_true", help="write seeds and table anew")
     parser.add_argument("--table", action="store_true", help="write the table, try nothing")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    try:
+        arguments.chosen = [named(name) for name in arguments.names] or list(MUTANTS)
+    except UnknownMutant as unknown:
+        parser.error(f"there is no mutant {unknown}; docs/mutants.md names them all")
+    return arguments
 
 
 def tried(

@@ -1,6 +1,7 @@
 """`python -m tests.simulation --seeds 200 --base 0`: run schedules on a PostgreSQL of our own."""
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ django.setup()
 
 from django.db import connection  # noqa: E402
 
+from tests.arguments import counted  # noqa: E402
 from tests.simulation import campaign  # noqa: E402
 from tests.simulation.campaign import Campaign, Outcome, say  # noqa: E402
 from tests.simulation.plan import FAULTS, Plan  # noqa: E402
@@ -27,7 +29,8 @@ def main() -> int:
     stack.POSTGRES.start()
     try:
         connection.creation.create_test_db(verbosity=0)
-        return one(arguments) if arguments.seed or arguments.plan else many(arguments)
+        wants_one = arguments.plan or arguments.seed is not None
+        return one(arguments) if wants_one else many(arguments)
     except KeyboardInterrupt:
         return 130
     finally:
@@ -38,33 +41,58 @@ def main() -> int:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=200, help="how many schedules")
+    parser.add_argument("--seeds", type=counted, default=200, help="how many schedules")
     parser.add_argument("--base", type=int, default=0, help="the first seed")
-    parser.add_argument("--alone", type=int, default=0, help="and so many of each fault alone")
-    parser.add_argument("--faults", default="", help="schedules of these alone, such as F8,F12")
-    parser.add_argument("--seed", default="", help="this one alone, with its steps")
-    parser.add_argument("--plan", default="", help="this printed plan alone, with its steps")
-    parser.add_argument("--steps", type=int, default=STEPS, help="steps of a schedule")
-    parser.add_argument("--failures", type=int, default=5, help="stop after so many")
+    parser.add_argument("--alone", type=counted, default=0, help="and so many of each fault alone")
+    parser.add_argument(
+        "--faults", type=faults, default=[], help="schedules of these alone, such as F8,F12"
+    )
+    parser.add_argument("--seed", type=int, help="this one alone, with its steps")
+    parser.add_argument("--plan", type=plan, help="this printed plan alone, with its steps")
+    parser.add_argument("--steps", type=counted, default=STEPS, help="steps of a schedule")
+    parser.add_argument("--failures", type=counted, default=5, help="stop after so many")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after so long")
-    parser.add_argument("--jobs", type=int, default=campaign.cores(), help="processes")
+    parser.add_argument("--jobs", type=counted, default=campaign.cores(), help="processes")
     parser.add_argument("--shrink", type=float, default=60.0, help="seconds for a shorter failure")
     parser.add_argument("--keep", action="store_true", help="add failures to the regressions")
     parser.add_argument("--json", default="", help="write what happened to this file")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not arguments.seeds + arguments.alone:
+        parser.error("no schedule is left to run: give --seeds or --alone")
+    return arguments
+
+
+def faults(text: str) -> list[str]:
+    """F-numbers of the simulation, from a list with commas."""
+    chosen = text.split(",")
+    if unknown := sorted(set(chosen) - set(FAULTS)):
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown)} is not simulated; these are: {', '.join(FAULTS)}"
+        )
+    return chosen
+
+
+def plan(text: str) -> Plan:
+    """A plan as a failure prints it."""
+    try:
+        return Plan.from_json(text)
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no plan as a failure prints it: {error}"
+        ) from None
 
 
 def many(arguments: argparse.Namespace) -> int:
     """A campaign of seeds in a row."""
-    base, steps, faults = arguments.base, arguments.steps, arguments.faults
+    base, steps = arguments.base, arguments.steps
 
-    def plan(seed: int) -> Plan:
-        if faults:
-            return Plan.of(faults.split(","), seed=seed, steps=steps)
+    def drawn(seed: int) -> Plan:
+        if arguments.faults:
+            return Plan.of(arguments.faults, seed=seed, steps=steps)
         return Plan.drawn(seed, steps=steps)
 
     plans = [
-        *(plan(seed) for seed in range(base, base + arguments.seeds)),
+        *(drawn(seed) for seed in range(base, base + arguments.seeds)),
         *(Plan.of([f], seed=base + n, steps=steps) for n in range(arguments.alone) for f in FAULTS),
     ]
     outcome = campaign.run(
@@ -92,10 +120,7 @@ def ended(outcome: Outcome, arguments: argparse.Namespace) -> int:
 
 def one(arguments: argparse.Namespace) -> int:
     """One schedule again, with its last steps."""
-    if arguments.plan:
-        plan = Plan.from_json(arguments.plan)
-    else:
-        plan = Plan.drawn(int(arguments.seed), steps=arguments.steps)
+    plan = arguments.plan or Plan.drawn(arguments.seed, steps=arguments.steps)
     with simulation() as running:
         result = running.run(plan)
     if result.violations:
