@@ -6,7 +6,7 @@ found: a person who doubts a pass must not be shown that pass again.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -26,6 +26,7 @@ from checkout.models import (
     LedgerPosting,
     OutboxMessage,
 )
+from settlements.expectations import statement_zone
 from settlements.models import (
     Discrepancy,
     ExpectationState,
@@ -177,15 +178,17 @@ def _owed(charge: Charge) -> Decimal | None:
 
 
 def _days(attempts: Sequence[Attempt]) -> list[StatementExpectation]:
-    wanted = [
-        (attempt.lane, (attempt.booked_at or attempt.ended_at or attempt.started_at).date())
-        for attempt in attempts
-        if attempt.has_capture
-    ]
+    wanted = [(attempt.lane, _booked_on(attempt)) for attempt in attempts if attempt.has_capture]
     found = StatementExpectation.objects.filter(
         lane__in={lane for lane, _ in wanted}, day__in={day for _, day in wanted}
     ).order_by("lane", "day")
     return [each for each in found if (each.lane, each.day) in wanted]
+
+
+def _booked_on(capture: Attempt) -> date:
+    """The day in whose file the capture must stand, in the lane's own zone."""
+    booked_at = capture.booked_at or capture.ended_at or capture.started_at
+    return booked_at.astimezone(statement_zone(capture.lane)).date()
 
 
 # --- The five ticks ----------------------------------------------------------------------------------
@@ -358,7 +361,7 @@ def _settled(facts: Facts, *, now: datetime) -> Tick:
 
 def _awaited_statement(facts: Facts, *, now: datetime) -> Tick:
     name, capture = "Statement", facts.captures[0]
-    booked = (capture.booked_at or capture.ended_at or capture.started_at).date()
+    booked = _booked_on(capture)
     day = next((day for day in facts.days if day.lane == capture.lane), None)
     if day is None:
         text = f"It awaits the statement of {capture.lane} for {booked}."

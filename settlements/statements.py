@@ -9,7 +9,7 @@ reason (R40); it is taken up by itself once the file before it has come.
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -23,6 +23,7 @@ from checkout.clock import Ages, Moment
 from checkout.failpoints import failpoint
 from checkout.models import Attempt, Verdict
 from checkout.money import CURRENCY
+from settlements.expectations import day_start, note_days
 from settlements.models import (
     NOTHING,
     ExpectationState,
@@ -106,7 +107,7 @@ def import_statement(
             _copy(statement, rows, progress)
         failpoint("statement.copied")
         if statement.state == ImportState.QUARANTINED:
-            _set_days(statement, ExpectationState.QUARANTINED, ages=ages)
+            note_days(statement=statement, state=ExpectationState.QUARANTINED, ages=ages)
             return Imported(statement, again=False)
         _cover(statement, now=now, ages=ages)
         return Imported(statement, again=False, released=_release(lane, now=now, ages=ages))
@@ -124,14 +125,6 @@ def agree_fees(*, lane: str, valid_from: date, rate: Decimal, fixed: Decimal) ->
     if (terms.rate, terms.fixed) != (rate, fixed):
         raise FeesDiffer(f"{terms}; agree on another day for {rate} + {fixed}")
     return added
-
-
-def mark_late_expectations(*, now: Moment) -> int:
-    """Call every file late whose time has passed on the business clock; how many were not before."""
-    due = StatementExpectation.objects.filter(
-        state=ExpectationState.EXPECTED, due_at__lte=now.business
-    )
-    return due.update(state=ExpectationState.LATE)
 
 
 def _store(
@@ -223,7 +216,7 @@ def _release(lane: str, *, now: Moment, ages: Ages) -> list[StatementImport]:
 
 def _cover(statement: StatementImport, *, now: Moment, ages: Ages) -> None:
     """Mark the file's days as covered, and stop asking for what it proves was not captured (R22)."""
-    covered = _set_days(statement, ExpectationState.ARRIVED, ages=ages)
+    covered = note_days(statement=statement, state=ExpectationState.ARRIVED, ages=ages)
     if covered != (statement.last_day - statement.first_day).days + 1:
         raise Torn(f"{statement} covers a day that another accepted file covers")
     listed = StatementLine.objects.filter(
@@ -234,27 +227,10 @@ def _cover(statement: StatementImport, *, now: Moment, ages: Ages) -> None:
         lane=statement.lane,
         verdict=Verdict.NOT_FOUND,
         next_query_at__isnull=False,
-        booked_at__gte=_midnight(statement.first_day),
-        booked_at__lt=_midnight(statement.last_day + _DAY),
+        booked_at__gte=day_start(lane=statement.lane, day=statement.first_day),
+        booked_at__lt=day_start(lane=statement.lane, day=statement.last_day + _DAY),
     )
     rescue.stop_asking(attempt_ids=list(not_listed.values_list("pk", flat=True)), now=now)
-
-
-def _set_days(statement: StatementImport, state: ExpectationState, *, ages: Ages) -> int:
-    """Note what became of the file on each of its days that no accepted file covers; how many."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _SET_DAYS,
-            {
-                "lane": statement.lane,
-                "first": statement.first_day,
-                "last": statement.last_day,
-                "due": ages.statement_due,
-                "state": state.value,
-                "statement": statement.pk,
-            },
-        )
-        return int(cursor.rowcount)
 
 
 def _copy(statement: StatementImport, rows: Iterable[str], progress: Progress) -> None:
@@ -321,23 +297,8 @@ def _lock(lane: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"statement:{lane}"])
 
 
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
-
-
 _COPY: Final = """
     COPY settlements_statementline (
       statement_id, number, key, line_id, type, reference, processor_reference, booked_at, gross,
       fee, net, currency, payout) FROM STDIN
-"""
-_SET_DAYS: Final = """
-    INSERT INTO settlements_statementexpectation AS e
-      (lane, day, time_zone, due_at, state, statement_id)
-    SELECT %(lane)s, d::date, 'UTC',
-           ((d::date + 1)::timestamp AT TIME ZONE 'UTC') + %(due)s * interval '1 second',
-           %(state)s, %(statement)s
-    FROM generate_series(%(first)s::date, %(last)s::date, interval '1 day') AS d
-    ON CONFLICT (lane, day) DO UPDATE
-      SET state = EXCLUDED.state, statement_id = EXCLUDED.statement_id
-      WHERE e.state <> 'arrived'
 """

@@ -19,10 +19,11 @@ UNION
 SELECT a.creator_id FROM reconcile_line l JOIN checkout_attempt a ON a.id = l.key
 UNION
 SELECT a.creator_id FROM reconcile_mark m
+CROSS JOIN LATERAL (SELECT settlements_statement_zone(m.detail ->> 'lane') AS name) zone
 JOIN checkout_attempt a ON a.lane = m.detail ->> 'lane'
-  AND a.booked_at >= (m.detail ->> 'first')::date::timestamp AT TIME ZONE 'UTC'
+  AND a.booked_at >= (m.detail ->> 'first')::date::timestamp AT TIME ZONE zone.name
   AND (m.detail ->> 'last' = 'infinity'
-       OR a.booked_at < ((m.detail ->> 'last')::date + 1)::timestamp AT TIME ZONE 'UTC')
+       OR a.booked_at < ((m.detail ->> 'last')::date + 1)::timestamp AT TIME ZONE zone.name)
 WHERE m.kind = 'days'
 UNION
 -- A period began. Two hours more: next_billing_at itself is only checked to the hour.

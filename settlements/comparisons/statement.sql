@@ -1,6 +1,9 @@
 -- Left: captures. Right: the lines of accepted files. Lines of one attempt are summed before they
 -- meet it, or a join would hide or double them (R41).
-WITH files AS (
+WITH zones AS MATERIALIZED (
+  SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementterms
+),
+files AS (
   SELECT id, lane FROM settlements_statementimport WHERE state = 'accepted'
 ),
 attempts AS (
@@ -18,9 +21,11 @@ SELECT x.code, a.id::text AS subject, a.creator_id AS key, a.charge_id, a.creato
        x.expected, x.actual, x.explanation
 FROM attempts a
 LEFT JOIN lines l ON l.key = a.id
+LEFT JOIN zones z ON z.lane = a.lane
 LEFT JOIN settlements_statementexpectation covered
   ON covered.lane = a.lane AND covered.state = 'arrived'
-  AND covered.day = (coalesce(a.booked_at, a.ended_at) AT TIME ZONE 'UTC')::date
+  AND covered.day
+    = (coalesce(a.booked_at, a.ended_at) AT TIME ZONE coalesce(z.zone, 'UTC'))::date
 LEFT JOIN LATERAL (
   SELECT round(a.captured_amount * t.rate + t.fixed, 2) AS fee FROM settlements_feeterms t
   WHERE t.lane = a.lane AND t.valid_from <= (l.booked_at AT TIME ZONE 'UTC')::date

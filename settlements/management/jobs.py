@@ -12,9 +12,9 @@ from checkout.commit import committed
 from checkout.gateways import Gateway
 from checkout.models import IdempotencyRecord
 from settlements import reconciliation
+from settlements.expectations import mark_late_expectations
 from settlements.management.timetable import Job
 from settlements.settling import store_default_schedules
-from settlements.statements import mark_late_expectations
 
 FORGOTTEN_AT_ONCE: Final = 5000
 # Of the jobs that nothing waits for, in turns of the others.

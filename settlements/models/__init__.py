@@ -3,6 +3,8 @@
 from decimal import Decimal
 from typing import Final
 
+from settlements.models.arrivals import FileState, StatementFile, StatementUpload
+from settlements.models.banking import BankEntry, BankStatement, Side
 from settlements.models.discrepancies import Code, Discrepancy, Kind, ReconciliationRun, RunMode
 from settlements.models.marks import DirtyKind, ReconcileDirty, TopicProgress, TopicRecord
 from settlements.models.schedules import (
@@ -12,6 +14,7 @@ from settlements.models.schedules import (
     SettlementSchedule,
 )
 from settlements.models.statements import (
+    Covers,
     ExpectationState,
     FeeTerms,
     ImportState,
@@ -19,17 +22,22 @@ from settlements.models.statements import (
     StatementExpectation,
     StatementImport,
     StatementLine,
+    StatementTerms,
 )
 
 NOTHING: Final = Decimal("0.00")
 
 __all__ = [
     "NOTHING",
+    "BankEntry",
+    "BankStatement",
     "Code",
+    "Covers",
     "DirtyKind",
     "Discrepancy",
     "ExpectationState",
     "FeeTerms",
+    "FileState",
     "HolidayRule",
     "ImportState",
     "Kind",
@@ -40,9 +48,13 @@ __all__ = [
     "RunMode",
     "ScheduleInterval",
     "SettlementSchedule",
+    "Side",
     "StatementExpectation",
+    "StatementFile",
     "StatementImport",
     "StatementLine",
+    "StatementTerms",
+    "StatementUpload",
     "TopicProgress",
     "TopicRecord",
 ]

@@ -70,6 +70,7 @@ class Code(models.TextChoices):
     NOT_CAPTURED = "not_captured"
     LATE_FILE = "late_file"
     QUARANTINED_FILE = "quarantined_file"
+    UNREADABLE_FILE = "unreadable_file"
     UNBALANCED = "unbalanced"
     RECEIVABLE = "receivable"
     GAP = "gap"

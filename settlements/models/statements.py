@@ -35,13 +35,17 @@ class StatementImport(models.Model):
 
     processor = models.CharField(max_length=40)
     lane = models.CharField(max_length=40)
+    # Which of settlements/formats read it.
+    format = models.CharField(max_length=20, default="processor-csv", db_default="processor-csv")
     file_name = models.CharField(max_length=255)
     sha256 = models.CharField(max_length=64)
-    # UTC days of the business clock, both included.
+    # Days of the business clock in the lane's zone, both included.
     first_day = models.DateField()
     last_day = models.DateField()
     opening = models.DecimalField(max_digits=14, decimal_places=2)
     closing = models.DecimalField(max_digits=14, decimal_places=2)
+    # False where the file names no balances: then they are the former closing and the lines' sum.
+    balances_stated = models.BooleanField(default=True, db_default=True)
     # The movements' own sum: opening + this = closing, or the file is set aside.
     movement = models.DecimalField(max_digits=14, decimal_places=2)
     line_count = models.PositiveIntegerField()
@@ -121,6 +125,41 @@ class StatementLine(models.Model):
 
     def __str__(self) -> str:
         return self.line_id
+
+
+class Covers(models.TextChoices):
+    """How many days one file of a lane covers."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+class StatementTerms(models.Model):
+    """Which files a lane's processor owes us: the days of each, in whose zone, and when it is due.
+
+    A lane without terms owes a file a UTC day, AGE_STATEMENT_DUE after that day. Terms that change
+    concern the days that come; the zone stays once a file of the lane was accepted (trigger).
+    """
+
+    lane = models.CharField(max_length=40, unique=True)
+    time_zone = models.CharField(max_length=64, default="UTC")
+    covers = models.CharField(max_length=5, choices=Covers.choices, default=Covers.DAY)
+    # The file is due this many days after its last day, at this time of the lane's zone.
+    due_days = models.PositiveSmallIntegerField(default=1)
+    due_time = models.TimeField()
+
+    class Meta:
+        verbose_name_plural = "statement terms"
+        constraints = [
+            models.CheckConstraint(condition=Q(covers__in=Covers.values), name="terms_covers"),
+            models.CheckConstraint(
+                condition=Q(due_days__gte=1, due_days__lte=62), name="terms_due_days"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.lane}: a file a {self.covers}"
 
 
 class ExpectationState(models.TextChoices):

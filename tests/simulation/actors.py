@@ -27,10 +27,10 @@ from checkout.models import (
 from checkout.moves import UnknownCharge
 from checkout.outcomes import Fate
 from checkout.queue import check
+from settlements.expectations import mark_late_expectations
 from settlements.management import jobs
 from settlements.models import ReconciliationRun
 from settlements.settling import store_default_schedules
-from settlements.statements import mark_late_expectations
 from tests.simulation.database import LockConnections
 from tests.simulation.queue import Message, QueueAway
 from tests.simulation.topic import KafkaAway

@@ -1,0 +1,66 @@
+"""Which files are owed, for which days, in whose zone, and when they are late."""
+
+from datetime import UTC, date, datetime, time
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.db import connection
+
+from checkout.clock import Ages, Moment
+from settlements.models import (
+    ExpectationState,
+    StatementExpectation,
+    StatementImport,
+    StatementTerms,
+)
+
+
+def statement_zone(lane: str) -> ZoneInfo:
+    """The zone in which a lane's files have their days; UTC where its terms name none we know."""
+    terms = StatementTerms.objects.filter(lane=lane).first()
+    try:
+        return ZoneInfo(terms.time_zone if terms else "UTC")
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC")
+
+
+def day_start(*, lane: str, day: date) -> datetime:
+    """The instant (UTC) at which a day of a lane's files begins."""
+    return datetime.combine(day, time(), statement_zone(lane)).astimezone(UTC)
+
+
+def mark_late_expectations(*, now: Moment) -> int:
+    """Call every file late whose time has passed on the business clock; how many were not before."""
+    due = StatementExpectation.objects.filter(
+        state=ExpectationState.EXPECTED, due_at__lte=now.business
+    )
+    return due.update(state=ExpectationState.LATE)
+
+
+def note_days(*, statement: StatementImport, state: ExpectationState, ages: Ages) -> int:
+    """Note what became of a file on each of its days that no accepted file covers; how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _NOTE_DAYS,
+            {
+                "lane": statement.lane,
+                "first": statement.first_day,
+                "last": statement.last_day,
+                "due": ages.statement_due,
+                "state": state.value,
+                "statement": statement.pk,
+            },
+        )
+        return int(cursor.rowcount)
+
+
+_NOTE_DAYS: Final = """
+    INSERT INTO settlements_statementexpectation AS e
+      (lane, day, time_zone, due_at, state, statement_id)
+    SELECT %(lane)s, d::date, settlements_statement_zone(%(lane)s),
+           settlements_statement_due(%(lane)s, d::date, %(due)s), %(state)s, %(statement)s
+    FROM generate_series(%(first)s::date, %(last)s::date, interval '1 day') AS d
+    ON CONFLICT (lane, day) DO UPDATE
+      SET state = EXCLUDED.state, statement_id = EXCLUDED.statement_id
+      WHERE e.state <> 'arrived'
+"""

@@ -1,0 +1,10 @@
+DROP FUNCTION settlements_statement_due(text, date, double precision);
+DROP FUNCTION settlements_statement_zone(text);
+DROP TRIGGER settlements_terms_days ON settlements_statementterms;
+DROP FUNCTION settlements_terms_days();
+DROP TRIGGER settlements_terms_zone ON settlements_statementterms;
+DROP FUNCTION settlements_terms_zone();
+DROP TRIGGER settlements_bank_statement_kept ON settlements_bankstatement;
+DROP FUNCTION settlements_bank_statement_kept();
+DROP TRIGGER settlements_never_deleted ON settlements_bankstatement;
+DROP TRIGGER settlements_never_deleted ON settlements_bankentry;

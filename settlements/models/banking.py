@@ -1,0 +1,128 @@
+"""What our banks' statements say: the credits that payouts are compared with."""
+
+from django.db import models
+from django.db.models import Case, F, Q, When
+
+from settlements.models.statements import ImportState
+
+
+class Side(models.TextChoices):
+    """Which way money went, in ISO 20022's own words."""
+
+    CREDIT = "CRDT"
+    DEBIT = "DBIT"
+
+
+class BankStatement(models.Model):
+    """One account's statement out of a camt.053 file that could be read: accepted, or set aside."""
+
+    # IBAN, or the bank's own number where there is none.
+    account = models.CharField(max_length=34)
+    # The bank's name of it (Stmt/Id), and its running number where the bank counts.
+    statement_id = models.CharField(max_length=35)
+    sequence = models.BigIntegerField(null=True, blank=True)
+    # Of the message, such as camt.053.001.08.
+    version = models.CharField(max_length=20)
+    # Days of the bank's own calendar, both included.
+    first_day = models.DateField()
+    last_day = models.DateField()
+    opening = models.DecimalField(max_digits=14, decimal_places=2)
+    closing = models.DecimalField(max_digits=14, decimal_places=2)
+    # The booked entries' own sum, credits less debits: opening + this = closing, or it is set aside.
+    movement = models.DecimalField(max_digits=14, decimal_places=2)
+    entry_count = models.PositiveIntegerField()
+    # Entries that are pending or for information only: counted, not stored, in no sum.
+    not_booked = models.PositiveIntegerField(default=0)
+    file_name = models.CharField(max_length=255)
+    sha256 = models.CharField(max_length=64)
+    # Of the statements in the file, from 1.
+    position = models.PositiveIntegerField()
+    state = models.CharField(max_length=11, choices=ImportState.choices)
+    reason = models.CharField(max_length=300, blank=True, default="")
+    imported_by = models.CharField(max_length=150)
+    imported_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["sha256", "position"], name="bank_file_once"),
+            models.UniqueConstraint(
+                fields=["account", "statement_id"],
+                condition=Q(state="accepted"),
+                name="bank_statement_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(last_day__gte=F("first_day")), name="bank_statement_days"
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    state="accepted",
+                    accepted_at__isnull=False,
+                    reason="",
+                    closing=F("opening") + F("movement"),
+                )
+                | (Q(state="quarantined", accepted_at__isnull=True) & ~Q(reason="")),
+                name="bank_statement_state",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["account", "last_day"], name="bank_account_last_day"),
+            models.Index(fields=["-imported_at", "-id"], name="bank_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.first_day} to {self.last_day}"
+
+
+class BankEntry(models.Model):
+    """One booked entry as the bank wrote it. Two equal entries are two rows (R39); none changes."""
+
+    id = models.BigAutoField(primary_key=True)
+    statement = models.ForeignKey(BankStatement, on_delete=models.PROTECT, related_name="entries")
+    # Of the entries in the statement, from 1.
+    number = models.PositiveIntegerField()
+    booked_on = models.DateField()
+    # When the money counts; a payout's value date is compared with it.
+    value_on = models.DateField(null=True, blank=True)
+    amount = models.DecimalField(max_digits=14, decimal_places=2)
+    side = models.CharField(max_length=4, choices=Side.choices)
+    # What it adds to the balance: the amount, less than zero for a debit.
+    net = models.GeneratedField(
+        expression=Case(When(side="CRDT", then=F("amount")), default=-F("amount")),
+        output_field=models.DecimalField(max_digits=14, decimal_places=2),
+        db_persist=True,
+    )
+    currency = models.CharField(max_length=3)
+    is_reversal = models.BooleanField()
+    # The bank's own reference (AcctSvcrRef), and the entry's (NtryRef).
+    reference = models.CharField(max_length=128, blank=True, default="")
+    entry_reference = models.CharField(max_length=128, blank=True, default="")
+    # What the payer called it; empty when a batch holds several, or the bank wrote NOTPROVIDED.
+    end_to_end_id = models.CharField(max_length=128, blank=True, default="")
+    # ISO's code of the kind of entry, such as PMNT/RCDT/ESCT, or the bank's own.
+    code = models.CharField(max_length=128, blank=True, default="")
+    counterparty = models.CharField(max_length=140, blank=True, default="")
+    # The payer's words and structured references, one a line.
+    remittance = models.TextField(blank=True, default="")
+    # How many payments the bank booked as this one entry.
+    payments = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        verbose_name_plural = "bank entries"
+        constraints = [
+            models.UniqueConstraint(fields=["statement", "number"], name="bank_entry_number_once"),
+            models.CheckConstraint(condition=Q(currency="USD"), name="bank_entry_usd"),
+            models.CheckConstraint(condition=Q(amount__gte=0), name="bank_entry_amount"),
+            models.CheckConstraint(condition=Q(side__in=Side.values), name="bank_entry_side"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["end_to_end_id"],
+                condition=~Q(end_to_end_id=""),
+                name="bank_entry_end_to_end",
+            ),
+            models.Index(fields=["value_on", "amount"], name="bank_entry_value_amount"),
+        ]
+
+    def __str__(self) -> str:
+        return self.reference or self.entry_reference or f"entry {self.number}"
