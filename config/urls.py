@@ -5,6 +5,7 @@ from django.urls import include, path
 
 from checkout.exporter import CHECKOUT, metrics_of
 from settlements.exporter import SETTLEMENTS
+from settlements.urls import api_urlpatterns
 
 # Refusals outside any view: problem+json under /v1/, Django's own pages elsewhere.
 handler400 = "checkout.http.answer_400"
@@ -17,4 +18,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("metrics", metrics_of(CHECKOUT, SETTLEMENTS), name="metrics"),
     path("", include("checkout.urls")),
+    path("", include(api_urlpatterns)),
 ]

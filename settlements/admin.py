@@ -34,6 +34,7 @@ from checkout.targets import creators_named
 from settlements.models import (
     Discrepancy,
     FeeTerms,
+    Holiday,
     ReconciliationRun,
     RouteSchedule,
     SettlementSchedule,
@@ -179,9 +180,10 @@ class SettlementScheduleAdmin(ReadOnlyAdmin):
         "creator",
         "version",
         "interval",
-        "anchor_day",
+        "anchor_days",
         "delay_days",
         "holiday_rule",
+        "calendar",
         "active_from",
         "active_to",
         "source",
@@ -198,8 +200,22 @@ class SettlementScheduleAdmin(ReadOnlyAdmin):
 
 @admin.register(RouteSchedule)
 class RouteScheduleAdmin(ReadOnlyAdmin):
-    list_display = ("lane", "valid_from", "interval", "anchor_day", "delay_days", "holiday_rule")
+    list_display = (
+        "lane",
+        "valid_from",
+        "interval",
+        "anchor_days",
+        "delay_days",
+        "holiday_rule",
+        "calendar",
+    )
     ordering = ("lane", "-valid_from")
+
+
+@admin.register(Holiday)
+class HolidayAdmin(ReadOnlyAdmin):
+    list_display = ("day", "calendar", "name")
+    ordering = ("-day", "calendar")
 
 
 @admin.register(FeeTerms)

@@ -1,19 +1,39 @@
 """Settlement schedules: in which periods a creator's charges are grouped and must land."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date
 from typing import Final
+from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q
 
 from checkout.clock import Moment
-from settlements.models import HolidayRule, ScheduleInterval
+from checkout.models import Creator
+from settlements.calendar import FEDERAL_RESERVE, Period, Rule, period_of
+from settlements.models import Holiday, HolidayRule, ScheduleInterval, SettlementSchedule
 
 # What a lane without a RouteSchedule of its own gets: whole months, landing two days later.
-DEFAULT: Final[dict[str, str | int]] = {
+DEFAULT: Final[dict[str, str | int | list[int]]] = {
     "interval": ScheduleInterval.MONTH.value,
-    "anchor_day": 1,
+    "anchor_days": [1],
     "delay_days": 2,
     "holiday_rule": HolidayRule.FOLLOWING.value,
+    "calendar": FEDERAL_RESERVE,
 }
+
+
+class UnknownCalendar(Exception):
+    """No holiday of a calendar with this name was ever loaded."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The version that holds today, and the one that follows it from the next period on."""
+
+    in_force: SettlementSchedule
+    upcoming: SettlementSchedule | None
 
 
 def store_default_schedules(*, now: Moment) -> int:
@@ -28,13 +48,119 @@ def store_default_schedules(*, now: Moment) -> int:
         return int(cursor.rowcount)
 
 
+def schedule_for(*, creator_id: UUID, today: date) -> Versions | None:
+    """The creator's versions as of this business day (UTC); None before the first was stored."""
+    upcoming = SettlementSchedule.objects.filter(creator_id=creator_id, active_to__isnull=True)
+    newest = upcoming.first()
+    if newest is None or newest.active_from <= today:
+        return Versions(newest, None) if newest else None
+    past = SettlementSchedule.objects.filter(creator_id=creator_id, active_from__lte=today)
+    in_force = past.filter(Q(active_to__gt=today)).first()
+    return Versions(in_force, newest) if in_force else Versions(newest, None)
+
+
+def change_schedule(*, creator_id: UUID, rule: Rule, by: str, now: Moment) -> bool:
+    """Have the creator's charges grouped by `rule` from the next period on; False if they are already.
+
+    What is in force stays so until its present period ends, and no version is ever rewritten. A
+    creator without a schedule gets this one from today on. Runs in the caller's transaction and takes
+    the creator's lock, so that two changes and a close take turns. Raises UnknownCalendar.
+    """
+    if not is_calendar(rule.calendar):
+        raise UnknownCalendar(rule.calendar)
+    Creator.lock([creator_id])
+    today = now.business.date()
+    versions = schedule_for(creator_id=creator_id, today=today)
+    if versions is None:
+        _open_version(creator_id, rule, number=1, lane="", active_from=today, by=by, now=now)
+        return True
+    newest = versions.upcoming or versions.in_force
+    if newest.rule == rule:
+        return False
+    begins = newest.active_from
+    if versions.upcoming is None:
+        begins = period_of(rule=newest.rule, day=max(today, newest.active_from)).end
+    SettlementSchedule.objects.filter(pk=newest.pk).update(active_to=begins)
+    _open_version(
+        creator_id,
+        rule,
+        number=newest.version + 1,
+        lane=newest.lane,
+        active_from=begins,
+        by=by,
+        now=now,
+    )
+    return True
+
+
+def present_period(version: SettlementSchedule, *, today: date) -> Period:
+    """The period of a version that holds today; a version begins its first one where it begins.
+
+    A creator's very first version has none before it, so its first period is the whole one.
+    """
+    period = period_of(rule=version.rule, day=max(today, version.active_from))
+    if version.version == 1:
+        return period
+    return Period(max(period.start, version.active_from), period.end)
+
+
+def holidays_of(calendars: Collection[str]) -> dict[str, frozenset[date]]:
+    """The holidays of these calendars, by name."""
+    days: dict[str, set[date]] = {name: set() for name in calendars}
+    known = Holiday.objects.filter(calendar__in=days).values_list("calendar", "day")
+    for name, day in known:
+        days[name].add(day)
+    return {name: frozenset(found) for name, found in days.items()}
+
+
+def is_calendar(name: str) -> bool:
+    """Whether holidays of this name were loaded; the default counts as weekends until they are."""
+    return name == FEDERAL_RESERVE or Holiday.objects.filter(calendar=name).exists()
+
+
+def store_holidays(*, calendar: str, days: Mapping[date, str]) -> int:
+    """Add the days to a calendar, with their names; how many it did not have. None is ever taken out."""
+    before = Holiday.objects.filter(calendar=calendar).count()
+    Holiday.objects.bulk_create(
+        [Holiday(calendar=calendar, day=day, name=name) for day, name in sorted(days.items())],
+        ignore_conflicts=True,
+    )
+    return Holiday.objects.filter(calendar=calendar).count() - before
+
+
+def _open_version(
+    creator_id: UUID,
+    rule: Rule,
+    *,
+    number: int,
+    lane: str,
+    active_from: date,
+    by: str,
+    now: Moment,
+) -> None:
+    SettlementSchedule.objects.create(
+        creator_id=creator_id,
+        version=number,
+        lane=lane,
+        interval=rule.interval,
+        anchor_days=list(rule.anchor_days),
+        delay_days=rule.delay_days,
+        holiday_rule=rule.holiday_rule,
+        calendar=rule.calendar,
+        source=by,
+        active_from=active_from,
+        created_at=now.real,
+    )
+
+
 _STORE: Final = """
     INSERT INTO settlements_settlementschedule
-      (creator_id, version, lane, interval, anchor_day, delay_days, holiday_rule, source,
+      (creator_id, version, lane, interval, anchor_days, delay_days, holiday_rule, calendar, source,
        active_from, created_at)
     SELECT c.id, 1, coalesce(route.lane, ''), coalesce(d.interval, %(interval)s),
-           coalesce(d.anchor_day, %(anchor_day)s), coalesce(d.delay_days, %(delay_days)s),
-           coalesce(d.holiday_rule, %(holiday_rule)s),
+           coalesce(d.anchor_days, %(anchor_days)s::smallint[]),
+           coalesce(d.delay_days, %(delay_days)s), coalesce(d.holiday_rule, %(holiday_rule)s),
+           coalesce(d.calendar, %(calendar)s),
            CASE WHEN d.id IS NULL THEN 'default of the service'
                 WHEN d.lane = '' THEN 'default of any lane'
                 ELSE 'default of lane ' || d.lane END,

@@ -1,14 +1,22 @@
-"""Pages of settlements that stand at addresses of checkout's admin."""
+"""Addresses of settlements: the API's, and pages that stand at addresses of checkout's admin."""
 
 from django.contrib import admin
 from django.urls import URLPattern, path
 
 from settlements.admin import proof
+from settlements.api import SettlementScheduleOf
 
 urlpatterns: list[URLPattern] = [
     path(
         "checkout/charge/<uuid:charge_id>/proof/",
         admin.site.admin_view(proof),
         name="charge_proof",
+    ),
+]
+api_urlpatterns: list[URLPattern] = [
+    path(
+        "v1/creators/<uuid:creator_id>/settlement-schedule",
+        SettlementScheduleOf.as_view(),
+        name="settlement_schedule",
     ),
 ]

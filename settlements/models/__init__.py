@@ -8,6 +8,7 @@ from settlements.models.banking import BankEntry, BankStatement, Side
 from settlements.models.discrepancies import Code, Discrepancy, Kind, ReconciliationRun, RunMode
 from settlements.models.marks import DirtyKind, ReconcileDirty, TopicProgress, TopicRecord
 from settlements.models.schedules import (
+    Holiday,
     HolidayRule,
     RouteSchedule,
     ScheduleInterval,
@@ -38,6 +39,7 @@ __all__ = [
     "ExpectationState",
     "FeeTerms",
     "FileState",
+    "Holiday",
     "HolidayRule",
     "ImportState",
     "Kind",

@@ -1,9 +1,11 @@
 """In which periods a creator's charges are grouped, and with which delay their money must land."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
 from checkout.models import Creator
+from settlements.calendar import FEDERAL_RESERVE, Rule
 
 
 class ScheduleInterval(models.TextChoices):
@@ -23,10 +25,12 @@ class RouteSchedule(models.Model):
     lane = models.CharField(max_length=40, blank=True, default="")
     valid_from = models.DateField()
     interval = models.CharField(max_length=5, choices=ScheduleInterval.choices)
-    # Day of the month (1-28) or of the week (1 Monday - 7 Sunday) a period begins; 1 for days.
-    anchor_day = models.PositiveSmallIntegerField(default=1)
+    # Days a period begins on: of the month (1-31) or the week (1 Monday - 7 Sunday), in order; 1 for
+    # days. The CHECK is migration 0010's. The column anchor_day stays for the version before.
+    anchor_days = ArrayField(models.SmallIntegerField())
     delay_days = models.PositiveSmallIntegerField()
     holiday_rule = models.CharField(max_length=9, choices=HolidayRule.choices)
+    calendar = models.CharField(max_length=40, default=FEDERAL_RESERVE)
 
     class Meta:
         constraints = [
@@ -37,9 +41,6 @@ class RouteSchedule(models.Model):
             models.CheckConstraint(
                 condition=Q(holiday_rule__in=HolidayRule.values), name="route_schedule_holiday"
             ),
-            models.CheckConstraint(
-                condition=Q(anchor_day__gte=1, anchor_day__lte=28), name="route_schedule_anchor"
-            ),
         ]
 
     def __str__(self) -> str:
@@ -49,7 +50,8 @@ class RouteSchedule(models.Model):
 class SettlementSchedule(models.Model):
     """In which periods a creator's charges are grouped; one active version, never deleted.
 
-    It keeps what the route's default was on its day: a later default does not rewrite it.
+    It keeps what the route's default was on its day: a later default does not rewrite it. A change is a
+    new version from the next period on; nothing but `active_to` is ever written again (trigger).
     """
 
     creator = models.ForeignKey(
@@ -58,9 +60,10 @@ class SettlementSchedule(models.Model):
     version = models.PositiveIntegerField()
     lane = models.CharField(max_length=40, blank=True, default="")
     interval = models.CharField(max_length=5, choices=ScheduleInterval.choices)
-    anchor_day = models.PositiveSmallIntegerField()
+    anchor_days = ArrayField(models.SmallIntegerField())
     delay_days = models.PositiveSmallIntegerField()
     holiday_rule = models.CharField(max_length=9, choices=HolidayRule.choices)
+    calendar = models.CharField(max_length=40, default=FEDERAL_RESERVE)
     source = models.CharField(max_length=60)
     active_from = models.DateField()
     # None is the active version; a change closes it and opens the next.
@@ -83,10 +86,35 @@ class SettlementSchedule(models.Model):
             models.CheckConstraint(
                 condition=Q(holiday_rule__in=HolidayRule.values), name="schedule_holiday"
             ),
-            models.CheckConstraint(
-                condition=Q(anchor_day__gte=1, anchor_day__lte=28), name="schedule_anchor"
-            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.creator_id} version {self.version}"
+
+    @property
+    def rule(self) -> Rule:
+        """The version as the calendar reads it."""
+        return Rule(
+            interval=self.interval,
+            anchor_days=tuple(self.anchor_days),
+            delay_days=self.delay_days,
+            holiday_rule=self.holiday_rule,
+            calendar=self.calendar,
+        )
+
+
+class Holiday(models.Model):
+    """A weekday on which no money moves, by the name of its calendar (R17)."""
+
+    calendar = models.CharField(max_length=40)
+    day = models.DateField()
+    name = models.CharField(max_length=100)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["calendar", "day"], name="holiday_once"),
+            models.CheckConstraint(condition=~Q(calendar=""), name="holiday_calendar"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.calendar} {self.day}"

@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,7 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
         processor="sandbox", event_id="e-1", body="{}", received_at=now.real
     )
     store_default_schedules(now=now)
+    call_command("load_holidays", "us-fed", "--years", "2026", stdout=StringIO())
     reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     take_in(statement_text(date(2026, 1, 31)), world=world, folder=folder)
 

@@ -23,7 +23,7 @@ def default(lane: str, valid_from: date, delay_days: int) -> None:
         lane=lane,
         valid_from=valid_from,
         interval="week",
-        anchor_day=1,
+        anchor_days=[1],
         delay_days=delay_days,
         holiday_rule="following",
     )
@@ -38,7 +38,7 @@ def test_a_creator_gets_one_once_subscribed(world):
 
     stored = SettlementSchedule.objects.get()
     assert (stored.creator_id, stored.version, stored.lane) == (subscribed.pk, 1, LANE)
-    assert (stored.interval, stored.anchor_day, stored.delay_days) == ("month", 1, 2)
+    assert (stored.interval, stored.anchor_days, stored.delay_days) == ("month", [1], 2)
 
 
 def test_the_route_of_the_day_decides_and_a_later_default_rewrites_nothing(world):
