@@ -39,14 +39,12 @@ class TopicReader:
     servers: str
     topic: str = TOPIC
 
-    def read_back(
-        self, *, offsets: Mapping[int, int], timeout: float = ADMIN_SECONDS
-    ) -> Iterator[Record]:
+    def read_back(self, *, offsets: Mapping[int, int]) -> Iterator[Record]:
         """Yield every record from `offsets` (partition → next offset, absent: the oldest) to the end.
 
         The end is the one at the start of the call. An offset the topic no longer or not yet has is
         taken as the oldest one: retention took it, or the topic was lost and made again. Raises
-        KafkaAway when nothing arrives for `timeout` seconds.
+        KafkaAway when nothing arrives for ADMIN_SECONDS.
         """
         consumer = Consumer(
             {
@@ -58,14 +56,14 @@ class TopicReader:
             }
         )
         try:
-            ends = self._assign(consumer, offsets, timeout)
+            ends = self._assign(consumer, offsets)
             waited = 0.0
             while ends:
                 # It waits the whole time unless a thousand are there, so the time is short.
                 messages = consumer.consume(1000, timeout=READ_SECONDS)
                 waited = 0.0 if messages else waited + READ_SECONDS
-                if waited > timeout:
-                    raise KafkaAway(f"nothing from {self.topic} in {timeout:g} s")
+                if waited > ADMIN_SECONDS:
+                    raise KafkaAway(f"nothing from {self.topic} in {ADMIN_SECONDS:g} s")
                 for message in messages:
                     yield from _until(message, ends)
         except KafkaException as error:
@@ -73,17 +71,15 @@ class TopicReader:
         finally:
             consumer.close()
 
-    def _assign(
-        self, consumer: Consumer, offsets: Mapping[int, int], timeout: float
-    ) -> dict[int, int]:
+    def _assign(self, consumer: Consumer, offsets: Mapping[int, int]) -> dict[int, int]:
         """Start at `offsets` and return partition → end, for those that hold something to read."""
-        found = consumer.list_topics(self.topic, timeout=timeout).topics[self.topic]
+        found = consumer.list_topics(self.topic, timeout=ADMIN_SECONDS).topics[self.topic]
         if found.error is not None:
             raise KafkaException(found.error)
         starts, ends = [], {}
         for number in found.partitions:
             place = TopicPartition(self.topic, number)
-            low, high = consumer.get_watermark_offsets(place, timeout=timeout)
+            low, high = consumer.get_watermark_offsets(place, timeout=ADMIN_SECONDS)
             wanted = offsets.get(number, low)
             start = wanted if low <= wanted <= high else low
             if start < high:
