@@ -1,15 +1,14 @@
 """Processors' statement files: read whole or not at all, then accepted or set aside.
 
-A file with one row that cannot be read (settlements/statement_file.py) is refused as a whole, with
-the line numbers of all of them (R39). A file that can be read but does not
-add up, does not follow the former one, or holds a line type nobody agreed on is set aside with the
-reason (R40); it is taken up by itself once the file before it has come.
+A file with one row that cannot be read (settlements/formats) is refused as a whole, with the line
+numbers of all of them (R39). A file that can be read but does not add up, does not follow the former
+one, or holds a line type nobody agreed on is set aside with the reason (R40); it is taken up by
+itself once the file before it has come.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -23,7 +22,20 @@ from checkout.clock import Ages, Moment
 from checkout.failpoints import failpoint
 from checkout.models import Attempt, Verdict
 from checkout.money import CURRENCY
-from settlements.expectations import day_start, note_days
+from settlements.expectations import day_start, note_days, statement_zone
+from settlements.formats import FORMATS, Format, recognise
+from settlements.formats.lines import (
+    DAY,
+    TYPES,
+    BadRow,
+    Item,
+    Line,
+    Refused,
+    Summary,
+    Told,
+    summarise,
+)
+from settlements.formats.source import Bounds, Source, Torn, opened
 from settlements.models import (
     NOTHING,
     ExpectationState,
@@ -34,33 +46,18 @@ from settlements.models import (
     StatementImport,
     StatementLine,
 )
-from settlements.statement_file import (
-    CLOSING,
-    OPENING,
-    TYPES,
-    BadRow,
-    Line,
-    Refused,
-    Summary,
-    parse,
-    summarise,
-)
 
 PROGRESS_EVERY: Final = 1000
 # A line that names no attempt of ours still needs a key to be looked at again by.
 LINES: Final = UUID("b3a3f1de-6a39-5a0e-8a4c-2f2b8a6f9b70")
-
-_DAY: Final = timedelta(days=1)
+NOTHING_TOLD: Final = Told()
+DEFAULT_BOUNDS: Final = Bounds()
 
 Progress: TypeAlias = Callable[[int], None]
 
 
 class FeesDiffer(Exception):
     """The lane has other fee terms from that day on."""
-
-
-class Torn(Exception):
-    """The file changed while it was read."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,19 @@ class Imported:
     released: Sequence[StatementImport] = ()
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What would become of a file, were it imported now; nothing is stored."""
+
+    sha256: str
+    format: Format
+    summary: Summary
+    # With its balances, and `reason` if it would be set aside; not stored.
+    statement: StatementImport
+    # The same file, if it was imported before: importing it adds nothing.
+    known: StatementImport | None
+
+
 def import_statement(
     *,
     path: Path,
@@ -81,36 +91,88 @@ def import_statement(
     by: str,
     now: Moment,
     ages: Ages,
+    format_name: str = "",
+    told: Told = NOTHING_TOLD,
+    bounds: Bounds = DEFAULT_BOUNDS,
     progress: Progress = lambda _: None,
 ) -> Imported:
-    """Store a processor's file for one of its accounts (a lane).
+    """Store a processor's file for one of its accounts (a lane), in the format named or recognised.
 
     The same file again adds nothing; two equal lines in a file are two (R39, R41). A file that does
     not add up or follow is stored and set aside (R40). Raises Refused, with nothing stored, when a
-    row cannot be read, and OSError. `progress` is told how many more lines are stored.
+    row cannot be read, Torn when the file changes meanwhile, and OSError. `progress` is told how many
+    more lines are stored.
     """
-    sha256 = _sha256(path)
-    known = StatementImport.objects.filter(lane=lane, sha256=sha256).first()
-    if known:
-        return Imported(known, again=True)
-    with path.open(encoding="utf-8", newline="") as rows:
-        summary = summarise(parse(rows))
-    with transaction.atomic():
-        _lock(lane)
-        known = StatementImport.objects.filter(lane=lane, sha256=sha256).first()
+    with opened(path, bounds) as source:
+        known = _known(lane, source)
         if known:
             return Imported(known, again=True)
-        statement = _store(
-            path, summary, sha256=sha256, processor=processor, lane=lane, by=by, now=now
+        # Before the transaction: it must not stand idle while a million lines are read.
+        reading = _Reading.of(source, lane=lane, format_name=format_name, told=told)
+        with transaction.atomic():
+            _lock(lane)
+            known = _known(lane, source)
+            if known:
+                return Imported(known, again=True)
+            statement = _statement(reading, processor=processor, lane=lane, by=by, now=now)
+            statement.save(force_insert=True)
+            _copy(statement, reading.items(), progress)
+            failpoint("statement.copied")
+            if statement.state == ImportState.QUARANTINED:
+                note_days(statement=statement, state=ExpectationState.QUARANTINED, ages=ages)
+                return Imported(statement, again=False)
+            _cover(statement, now=now, ages=ages)
+            return Imported(statement, again=False, released=_release(lane, now=now, ages=ages))
+
+
+def preview_statement(
+    *,
+    path: Path,
+    processor: str,
+    lane: str,
+    by: str,
+    now: Moment,
+    format_name: str = "",
+    told: Told = NOTHING_TOLD,
+    bounds: Bounds = DEFAULT_BOUNDS,
+) -> Preview:
+    """Read a file as `import_statement` would, and say what would become of it. Raises the same."""
+    with opened(path, bounds) as source:
+        reading = _Reading.of(source, lane=lane, format_name=format_name, told=told)
+        statement = _statement(reading, processor=processor, lane=lane, by=by, now=now)
+        return Preview(
+            sha256=source.sha256,
+            format=reading.format,
+            summary=reading.summary,
+            statement=statement,
+            known=_known(lane, source),
         )
-        with path.open(encoding="utf-8", newline="") as rows:
-            _copy(statement, rows, progress)
-        failpoint("statement.copied")
-        if statement.state == ImportState.QUARANTINED:
-            note_days(statement=statement, state=ExpectationState.QUARANTINED, ages=ages)
-            return Imported(statement, again=False)
-        _cover(statement, now=now, ages=ages)
-        return Imported(statement, again=False, released=_release(lane, now=now, ages=ages))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A file that was read through once: by which format, and what it adds up to."""
+
+    source: Source
+    format: Format
+    told: Told
+    summary: Summary
+
+    @classmethod
+    def of(cls, source: Source, *, lane: str, format_name: str, told: Told) -> "_Reading":
+        """Read it through. Raises Refused."""
+        name = told.file_name or source.path.name
+        told = replace(told, file_name=name, zone=statement_zone(lane))
+        chosen = FORMATS[format_name] if format_name else recognise(source.head())
+        summary = summarise(chosen.read(source.chunks(), told))
+        if summary.zone not in {None, told.zone.key}:
+            reason = f"its days are {summary.zone}'s, those of {lane} are {told.zone.key}'s"
+            raise Refused([BadRow(1, f"{reason}; see the statement terms of {lane}")])
+        return cls(source, chosen, told, summary)
+
+    def items(self) -> Iterable[Item]:
+        """The same again, from the start."""
+        return self.format.read(self.source.chunks(), self.told)
 
 
 def agree_fees(*, lane: str, valid_from: date, rate: Decimal, fixed: Decimal) -> bool:
@@ -127,36 +189,46 @@ def agree_fees(*, lane: str, valid_from: date, rate: Decimal, fixed: Decimal) ->
     return added
 
 
-def _store(
-    path: Path,
-    summary: Summary,
-    *,
-    sha256: str,
-    processor: str,
-    lane: str,
-    by: str,
-    now: Moment,
+def _known(lane: str, source: Source) -> StatementImport | None:
+    return StatementImport.objects.filter(lane=lane, sha256=source.sha256).first()
+
+
+def _statement(
+    reading: _Reading, *, processor: str, lane: str, by: str, now: Moment
 ) -> StatementImport:
+    """The file's row, not stored yet: what it says, and whether it may be accepted now."""
+    summary = reading.summary
     statement = StatementImport(
         processor=processor,
         lane=lane,
-        file_name=path.name[:255],
-        sha256=sha256,
+        format=reading.format.name,
+        file_name=reading.told.file_name[:255],
+        sha256=reading.source.sha256,
         first_day=summary.first_day,
         last_day=summary.last_day,
-        opening=summary.opening,
-        closing=summary.closing,
+        opening=NOTHING if summary.opening is None else summary.opening,
+        closing=NOTHING if summary.closing is None else summary.closing,
+        balances_stated=summary.opening is not None and summary.closing is not None,
         movement=summary.movement,
         line_count=summary.line_count,
         imported_by=by,
         imported_at=now.real,
     )
+    _state_balances(statement)
     reason = _unknown_type(summary.unknown) or _why_set_aside(statement)
     statement.reason = reason[:300]
     statement.state = ImportState.QUARANTINED if reason else ImportState.ACCEPTED
     statement.accepted_at = None if reason else now.real
-    statement.save(force_insert=True)
     return statement
+
+
+def _state_balances(statement: StatementImport) -> None:
+    """Of a file that names no balances: the former closing, and what the lines make of it."""
+    if statement.balances_stated:
+        return
+    before = _before(statement)
+    statement.opening = before.closing if before else NOTHING
+    statement.closing = statement.opening + statement.movement
 
 
 def _unknown_type(unknown: tuple[int, str] | None) -> str:
@@ -183,16 +255,27 @@ def _why_set_aside(statement: StatementImport) -> str:
     return _does_not_follow(statement)
 
 
+def _before(statement: StatementImport) -> StatementImport | None:
+    """The accepted file of the days before."""
+    return (
+        StatementImport.objects.filter(
+            lane=statement.lane, state=ImportState.ACCEPTED, last_day__lt=statement.first_day
+        )
+        .order_by("-last_day")
+        .first()
+    )
+
+
 def _does_not_follow(statement: StatementImport) -> str:
     accepted = StatementImport.objects.filter(lane=statement.lane, state=ImportState.ACCEPTED)
-    before = accepted.filter(last_day__lt=statement.first_day).order_by("-last_day").first()
+    before = _before(statement)
     after = accepted.filter(first_day__gt=statement.last_day).order_by("first_day").first()
-    if before and before.last_day + _DAY != statement.first_day:
-        return f"the days from {before.last_day + _DAY} have no accepted file yet"
+    if before and before.last_day + DAY != statement.first_day:
+        return f"the days from {before.last_day + DAY} have no accepted file yet"
     if before and before.closing != statement.opening:
         return f"opening {statement.opening} is not the former closing {before.closing}"
-    if after and statement.last_day + _DAY != after.first_day:
-        return f"the days from {statement.last_day + _DAY} have no accepted file yet"
+    if after and statement.last_day + DAY != after.first_day:
+        return f"the days from {statement.last_day + DAY} have no accepted file yet"
     if after and after.opening != statement.closing:
         return f"closing {statement.closing} is not the opening {after.opening} that follows"
     return ""
@@ -205,13 +288,18 @@ def _release(lane: str, *, now: Moment, ages: Ages) -> list[StatementImport]:
         aside = StatementImport.objects.filter(lane=lane, state=ImportState.QUARANTINED)
         foreign = StatementLine.objects.filter(statement=OuterRef("pk")).exclude(type__in=TYPES)
         known = aside.exclude(Exists(foreign)).order_by("first_day", "id")
-        follower = next((file for file in known if not _why_set_aside(file)), None)
+        follower = next((file for file in known if _follows_now(file)), None)
         if follower is None:
             return released
         follower.state, follower.reason, follower.accepted_at = ImportState.ACCEPTED, "", now.real
-        follower.save(update_fields=["state", "reason", "accepted_at"])
+        follower.save(update_fields=["state", "reason", "accepted_at", "opening", "closing"])
         _cover(follower, now=now, ages=ages)
         released.append(follower)
+
+
+def _follows_now(statement: StatementImport) -> bool:
+    _state_balances(statement)
+    return not _why_set_aside(statement)
 
 
 def _cover(statement: StatementImport, *, now: Moment, ages: Ages) -> None:
@@ -228,21 +316,21 @@ def _cover(statement: StatementImport, *, now: Moment, ages: Ages) -> None:
         verdict=Verdict.NOT_FOUND,
         next_query_at__isnull=False,
         booked_at__gte=day_start(lane=statement.lane, day=statement.first_day),
-        booked_at__lt=day_start(lane=statement.lane, day=statement.last_day + _DAY),
+        booked_at__lt=day_start(lane=statement.lane, day=statement.last_day + DAY),
     )
     rescue.stop_asking(attempt_ids=list(not_listed.values_list("pk", flat=True)), now=now)
 
 
-def _copy(statement: StatementImport, rows: Iterable[str], progress: Progress) -> None:
+def _copy(statement: StatementImport, items: Iterable[Item], progress: Progress) -> None:
     """Stream the movements into the table, and see that they are those that were added up."""
     copied = 0
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for line in parse(rows):
-            if isinstance(line, BadRow):
-                raise Refused([line])
-            if line.type in {OPENING, CLOSING}:
+        for item in items:
+            if isinstance(item, BadRow):
+                raise Refused([item])
+            if not isinstance(item, Line):
                 continue
-            copy.write_row(_columns(statement, line))
+            copy.write_row(_columns(statement, item))
             copied += 1
             if copied % PROGRESS_EVERY == 0:
                 progress(PROGRESS_EVERY)
@@ -284,11 +372,6 @@ def _key(lane: str, line: Line) -> UUID:
             if str(key) == line.reference.lower():
                 return key
     return uuid5(LINES, f"{lane}:{line.line_id}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _lock(lane: str) -> None:

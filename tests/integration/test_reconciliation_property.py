@@ -23,8 +23,8 @@ from checkout.models import Attempt, Charge, OutboxMessage
 from checkout.routing import NoLane
 from checkout.subscriptions import NoTerms
 from settlements import reconciliation
+from settlements.formats.lines import Refused
 from settlements.models import Discrepancy, FeeTerms, ReconcileDirty, StatementLine
-from settlements.statement_file import Refused
 from tests.factories import LANE, World, plan
 from tests.factories_settlements import edit, statement_text, take_in
 

@@ -16,6 +16,7 @@ from checkout.models import Attempt, AttemptOutcome, Charge, ChargeState
 from demo.story import PROCESSOR_FEES
 from settlements import reconciliation
 from settlements.expectations import mark_late_expectations
+from settlements.formats.lines import Refused
 from settlements.models import (
     Code,
     Discrepancy,
@@ -27,7 +28,6 @@ from settlements.models import (
     StatementImport,
     StatementLine,
 )
-from settlements.statement_file import Refused
 from tests.factories import LANE, World, fresh
 from tests.factories_settlements import edit, statement_text, take_in
 from tests.fakes import charged_but_silent

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
+from settlements.formats.lines import Refused
 from settlements.models import StatementImport
-from settlements.statement_file import Refused
 from settlements.statements import import_statement
 from tests.fakes import START
 from tests.simulation.database import looking_on

@@ -78,6 +78,11 @@ def test_money_meets_no_float_and_no_division() -> None:
         "checkout/subscriptions.py",
         "checkout/outbox.py",
         "settlements/statements.py",
+        "settlements/banking.py",
+        *(
+            f"settlements/formats/{path.name}"
+            for path in (ROOT / "settlements/formats").glob("*.py")
+        ),
         "settlements/reconciliation.py",
         "settlements/settling.py",
     }

@@ -10,9 +10,10 @@ from django.db import Error
 
 from checkout import wiring
 from checkout.management.progress import SlowProgress
+from settlements.formats.lines import Refused
+from settlements.formats.source import Torn
 from settlements.models import ImportState
-from settlements.statement_file import Refused
-from settlements.statements import Torn, import_statement
+from settlements.statements import import_statement
 
 NOT_ACCEPTED = 1
 NOT_READ = 2
