@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.paginator import Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Count, Model, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
@@ -25,6 +25,7 @@ from django.utils.safestring import SafeString
 from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import committed
+from checkout.page import Printed, in_snapshot
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
@@ -34,16 +35,34 @@ MOST_DECIDED: Final = 200
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no more rows than anybody pages through, along the list's own index (R47).
+    """Counts and adds up no more rows than anybody pages through, along the list's own index (R47).
 
-    Beyond MOST_COUNTED the list says "more than", and the way on is a filter or a search.
+    Beyond MOST_COUNTED the list says "more than" and no sum; the way on is a filter or a search.
     """
 
+    # The column that `usd` adds up; none where rows carry no money.
+    total_of = ""
+
     @cached_property
-    def counted(self) -> int:
-        """The rows up to one more than MOST_COUNTED: a count over a LIMIT, not over the table."""
+    def measured(self) -> tuple[int, Decimal | None]:
+        """Rows up to one more than MOST_COUNTED, and their USD: over a LIMIT, not over the table."""
         rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
-        return rows[: MOST_COUNTED + 1].count()
+        figures: dict[str, Any] = {"count": Count("pk")}
+        if self.total_of:
+            figures["usd"] = Sum(self.total_of)
+        found = rows[: MOST_COUNTED + 1].aggregate(**figures)
+        return found["count"], found.get("usd")
+
+    @property
+    def counted(self) -> int:
+        return self.measured[0]
+
+    @property
+    def usd(self) -> Decimal | None:
+        """The sum in USD of all rows of the list, or None while it goes on beyond what was counted."""
+        if self.is_more or not self.total_of:
+            return None
+        return self.measured[1] or Decimal("0.00")
 
     @cached_property
     def count(self) -> int:
@@ -58,6 +77,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """A list and a page to read. What changes money goes through actions, which call use cases."""
 
     paginator = BoundedPaginator
+    total_of = ""
     show_full_result_count = False
     # "Show counts" beside the filters would count the table once for each choice.
     show_facets = admin.ShowFacets.NEVER
@@ -75,6 +95,25 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
+    def get_paginator(self, *args: Any, **kwargs: Any) -> BoundedPaginator:
+        paginator = cast(BoundedPaginator, super().get_paginator(*args, **kwargs))
+        paginator.total_of = self.total_of
+        return paginator
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The list in one snapshot; an action, which writes, is no page."""
+        if request.method == "POST":
+            return super().changelist_view(request, extra_context)
+        return in_snapshot(lambda: self._list(request, extra_context))
+
+    def _list(self, request: HttpRequest, extra_context: dict[str, Any] | None) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        if isinstance(response, TemplateResponse) and response.context_data:
+            response.context_data["printed"] = printed(response.context_data["cl"])
+        return response
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
@@ -86,7 +125,34 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_decide_permission(self, request: HttpRequest) -> bool:
         """Who may use the actions: Django's own change permission of the model, given to staff."""
-        return bool(request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}"))
+        return self._has_right(request, "change")
+
+    def has_approve_permission(self, request: HttpRequest) -> bool:
+        """Who may be the second person."""
+        return self._has_right(request, "approve")
+
+    def _has_right(self, request: HttpRequest, action: str) -> bool:
+        right = f"{self.opts.app_label}.{action}_{self.opts.model_name}"
+        return bool(request.user.has_perm(right))
+
+
+def printed(found: Any) -> Printed:
+    """What a list (Django's ChangeList) prints of itself."""
+    paginator = found.paginator
+    chosen = [f"search “{found.query}”"] if found.query else []
+    for spec in found.filter_specs:
+        # The first is "All".
+        others = list(spec.choices(found))[1:]
+        chosen += [f"{spec.title}: {each['display']}" for each in others if each["selected"]]
+    one, many = found.opts.verbose_name, found.opts.verbose_name_plural
+    return Printed(
+        at=wiring.clock().real_now(),
+        chosen=", ".join(chosen) or "none",
+        count=paginator.count,
+        is_more=paginator.is_more,
+        noun=str(one if paginator.count == 1 else many),
+        usd=paginator.usd,
+    )
 
 
 class ReadOnlyInline(admin.TabularInline):  # type: ignore[type-arg]

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 
 class MissingVariable(Exception):
@@ -55,6 +56,16 @@ def env_seconds(name: str, default: float) -> float:
     if not 0 <= seconds < float("inf"):
         raise BadVariable(name, value, "zero or a positive number of seconds")
     return seconds
+
+
+def env_zone(name: str, default: str) -> str:
+    """A time zone's name, such as Asia/Almaty."""
+    value = os.environ.get(name, default)
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise BadVariable(name, value, "the name of a time zone, such as Asia/Almaty") from None
+    return value
 
 
 def env_seconds_list(name: str, default: tuple[float, ...]) -> tuple[float, ...]:

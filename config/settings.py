@@ -14,6 +14,7 @@ from config.env import (
     env_seconds_list,
     env_secret,
     env_str,
+    env_zone,
 )
 from config.logs import logging_config
 
@@ -166,6 +167,10 @@ LANES = {
 CLOCK_FILE = env_str("CLOCK_FILE", "")
 if CLOCK_FILE and not LOCAL:
     raise SystemExit("CLOCK_FILE moves the business clock; it is refused outside local and test")
+
+
+# Finance works in one zone; its pages show it beside UTC.
+FINANCE_ZONE = env_zone("FINANCE_ZONE", "UTC")
 
 
 def _ages() -> Ages:

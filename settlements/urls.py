@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, path
 
-from settlements.admin import proof
+from settlements.admin.proof import proof
 from settlements.api import SettlementScheduleOf
 
 urlpatterns: list[URLPattern] = [

@@ -132,6 +132,7 @@ class ChargeAdmin(ReadOnlyAdmin):
     search_help_text = (
         "The id of a charge, an attempt, a subscription or a creator, or a creator's external id"
     )
+    total_of = "amount"
     inlines = (AttemptInline,)
     actions = ("requeue", "write_off")
     fieldsets = (
@@ -156,6 +157,10 @@ class ChargeAdmin(ReadOnlyAdmin):
 
     def named(self, term: str) -> Q:
         return charges_named(term)
+
+    def has_write_off_permission(self, request: HttpRequest) -> bool:
+        """Giving money up is not an operator's to decide."""
+        return self._has_right(request, "write_off")
 
     @admin.display(description="id")
     def short_id(self, charge: Charge) -> SafeString:
@@ -203,7 +208,7 @@ class ChargeAdmin(ReadOnlyAdmin):
             amount=lambda charge: charge.amount,
         )
 
-    @admin.action(description="Write exhausted charges off…", permissions=["decide"])
+    @admin.action(description="Write exhausted charges off…", permissions=["write_off"])
     def write_off(self, request: HttpRequest, chosen: QuerySet[Charge]) -> HttpResponse | None:
         return decide(
             self,
@@ -268,6 +273,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     ordering = ("-started_at", "-id")
     search_fields = ("id",)
     search_help_text = "The id of an attempt (the merchant reference) or of a charge"
+    total_of = "amount"
     exclude = ("next_query_at", "lane_failed_at")
     actions = ("propose_verdict",)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -111,6 +112,7 @@ class CaseAdmin(ReadOnlyAdmin):
     ordering = ("-opened_at", "-id")
     search_fields = ("subject",)
     search_help_text = "The id of a charge or a creator"
+    total_of = "amount"
     actions = ("close", "approve_bill_run", "approve_verdict")
 
     @admin.action(description="Close what was looked into…", permissions=["decide"])
@@ -135,7 +137,7 @@ class CaseAdmin(ReadOnlyAdmin):
             amount=lambda case: case.amount,
         )
 
-    @admin.action(description="Approve another person's verdict…", permissions=["decide"])
+    @admin.action(description="Approve another person's verdict…", permissions=["approve"])
     def approve_verdict(self, request: HttpRequest, chosen: QuerySet[Case]) -> HttpResponse | None:
         return decide(
             self,
@@ -162,7 +164,7 @@ class CaseAdmin(ReadOnlyAdmin):
             amount=lambda case: case.amount,
         )
 
-    @admin.action(description="Approve a bill run as planned…", permissions=["decide"])
+    @admin.action(description="Approve a bill run as planned…", permissions=["approve"])
     def approve_bill_run(self, request: HttpRequest, chosen: QuerySet[Case]) -> HttpResponse | None:
         return decide(
             self,
@@ -270,3 +272,19 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 class HeartbeatAdmin(ReadOnlyAdmin):
     list_display = ("name", "beat_at", "detail")
     ordering = ("name",)
+
+
+@admin.register(LogEntry)
+class LogEntryAdmin(ReadOnlyAdmin):
+    """Who decided what in the admin, and why; finance's own desk keeps a trail of its own."""
+
+    list_display = ("action_time", "user", "content_type", "object_repr", "change_message")
+    list_display_links = ("action_time",)
+    list_select_related = ("user", "content_type")
+    # The only order that has an index of Django's; it is that of time, too.
+    ordering = ("-id",)
+    search_fields = ("object_id",)
+    search_help_text = "The id of what was decided about"
+
+    def named(self, term: str) -> Q:
+        return Q(object_id=term.strip())

@@ -39,6 +39,7 @@ class Case(models.Model):
     closed_because = models.CharField(max_length=500, blank=True, default="")
 
     class Meta:
+        permissions = [("approve_case", "Can approve case")]
         constraints = [
             models.UniqueConstraint(fields=["kind", "subject"], name="case_once"),
             # Four eyes: who proposes does not approve (R43).

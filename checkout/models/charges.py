@@ -87,6 +87,7 @@ class Charge(models.Model):
     sweeps = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
+        permissions = [("write_off_charge", "Can write off charge")]
         constraints = [
             models.UniqueConstraint(fields=["subscription", "period_start"], name="charge_once"),
             models.UniqueConstraint(

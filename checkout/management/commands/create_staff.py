@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, User
 from django.core.management.base import BaseCommand, CommandError
 
 
@@ -13,8 +13,8 @@ class Command(BaseCommand):
     """Running it twice is safe: the same name gets the given password and rights again."""
 
     help = (
-        "Make a staff account for a local stack. It may read everything; with --superuser it may "
-        "also decide. Example: STAFF_PASSWORD=… manage.py create_staff finance"
+        "Make a staff account for a local stack. Its roles say what it may do: viewer, analyst, "
+        "approver, operator. Example: STAFF_PASSWORD=… manage.py create_staff ann --role analyst"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -22,9 +22,17 @@ class Command(BaseCommand):
         parser.add_argument(
             "--password", help="else the environment variable STAFF_PASSWORD is used"
         )
+        parser.add_argument(
+            "--role",
+            action="append",
+            default=[],
+            help="viewer (if none is given), analyst, approver or operator; may be repeated",
+        )
         parser.add_argument("--superuser", action="store_true", help="may use every action")
 
-    def handle(self, *, name: str, password: str | None, superuser: bool, **_options: Any) -> None:
+    def handle(
+        self, *, name: str, password: str | None, role: list[str], superuser: bool, **_options: Any
+    ) -> None:
         if not settings.LOCAL:
             raise CommandError(
                 f"refused: this is {settings.ENVIRONMENT}; create_staff is for local stacks alone"
@@ -32,19 +40,16 @@ class Command(BaseCommand):
         secret = password or os.environ.get("STAFF_PASSWORD", "")
         if len(secret) < 5:
             raise CommandError("give a password of 5 characters or more, or set STAFF_PASSWORD")
+        wanted = set() if superuser else set(role or ["viewer"])
+        groups = list(Group.objects.filter(name__in=wanted))
+        if unknown := wanted - {group.name for group in groups}:
+            known = ", ".join(Group.objects.order_by("name").values_list("name", flat=True))
+            raise CommandError(f"no role {', '.join(sorted(unknown))}; there are: {known}")
         user, made = User.objects.get_or_create(username=name)
         user.is_staff = True
         user.is_superuser = superuser
         user.set_password(secret)
         user.save()
-        user.user_permissions.set(() if superuser else reading_rights())
+        user.user_permissions.clear()
+        user.groups.set(groups)
         self.stdout.write(f"{name} {'created' if made else 'updated'}; sign in at /admin/")
-
-
-def reading_rights() -> list[Permission]:
-    """To see every page of ours, and to decide nothing."""
-    return list(
-        Permission.objects.filter(
-            content_type__app_label__in=["checkout", "settlements"], codename__startswith="view_"
-        )
-    )

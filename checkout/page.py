@@ -1,0 +1,82 @@
+"""What every page of the admin is: one snapshot, and it prints what it counted, of which, as of when.
+
+A figure is exact or it says so: "more than 2,000" and "≈" never carry money. Times are UTC, with the
+finance zone's beside them (setting FINANCE_ZONE).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.http import HttpResponse
+from django.template.response import SimpleTemplateResponse
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """One REPEATABLE READ, READ ONLY transaction, so that no two figures of a page disagree.
+
+    Inside a transaction that is open already it is that one: its isolation cannot change any more.
+    """
+    if connection.in_atomic_block:
+        yield
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield
+
+
+def in_snapshot(view: Callable[[], HttpResponse]) -> HttpResponse:
+    """Call the view and render its template in one snapshot: templates ask the database too."""
+    with snapshot():
+        response = view()
+        if isinstance(response, SimpleTemplateResponse):
+            response.render()
+    return response
+
+
+@dataclass(frozen=True)
+class Printed:
+    """The line below a page's title: how many of what, how much USD, which of them, as of when (UTC).
+
+    `count` is None where a page counts nothing as a whole; `usd` is None where rows carry no money or
+    where not all of them were counted.
+    """
+
+    at: datetime
+    chosen: str = ""
+    count: int | None = None
+    is_more: bool = False
+    noun: str = ""
+    usd: Decimal | None = None
+
+    @property
+    def counted(self) -> str:
+        """`more than 2,000 charges`, `1 charge`."""
+        if self.count is None:
+            return ""
+        return f"{'more than ' if self.is_more else ''}{self.count:,} {self.noun}"
+
+    @property
+    def usd_shown(self) -> str:
+        return "" if self.usd is None else f"{self.usd:,.2f}"
+
+    @property
+    def as_of(self) -> str:
+        return in_both_zones(self.at)
+
+
+def in_both_zones(moment: datetime) -> str:
+    """A time in UTC, and in the finance zone where that is another one."""
+    utc = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    zone = ZoneInfo(settings.FINANCE_ZONE)
+    there = moment.astimezone(zone)
+    if there.utcoffset() == moment.utcoffset():
+        return utc
+    shown = f"{there:%H:%M}" if there.date() == moment.date() else f"{there:%Y-%m-%d %H:%M}"
+    return f"{utc} ({shown} {settings.FINANCE_ZONE})"

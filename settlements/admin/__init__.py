@@ -1,0 +1,8 @@
+"""What finance looks at and decides: the proof of a charge, discrepancies, statements, schedules.
+
+checkout imports nothing of this; pages that hang below its own do so by address (settlements/urls.py).
+"""
+
+from settlements.admin import discrepancies, proof, records
+
+__all__ = ["discrepancies", "proof", "records"]

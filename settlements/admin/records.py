@@ -1,0 +1,140 @@
+"""What finance reads: statements and what is expected of them, schedules, fees, passes."""
+
+from django.contrib import admin
+from django.db.models import Q
+from django.utils.safestring import SafeString
+
+from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge
+from checkout.models import Attempt
+from checkout.targets import creators_named
+from settlements.models import (
+    FeeTerms,
+    Holiday,
+    ReconciliationRun,
+    RouteSchedule,
+    SettlementSchedule,
+    StatementExpectation,
+    StatementImport,
+    StatementLine,
+)
+
+
+class DayInline(ReadOnlyInline):
+    model = StatementExpectation
+    ordering = ("lane", "day")
+    fields = ("lane", "day", "due_at", "state")
+    show_change_link = False
+
+
+@admin.register(StatementImport)
+class StatementImportAdmin(ReadOnlyAdmin):
+    list_display = (
+        "imported_at",
+        "file_name",
+        "lane",
+        "first_day",
+        "last_day",
+        "line_count",
+        "movement",
+        "shown_state",
+        "reason",
+    )
+    list_display_links = ("file_name",)
+    ordering = ("-imported_at", "-id")
+    total_of = "movement"
+    inlines = (DayInline,)
+
+    @admin.display(description="state")
+    def shown_state(self, file: StatementImport) -> SafeString:
+        return badge("proved" if file.state == "accepted" else "discrepant", file.state)
+
+
+@admin.register(StatementLine)
+class StatementLineAdmin(ReadOnlyAdmin):
+    list_display = ("id", "statement", "number", "type", "booked_at", "gross", "fee", "net", "key")
+    list_select_related = ("statement",)
+    ordering = ("-id",)
+    total_of = "net"
+    search_fields = ("key",)
+    search_help_text = "The id of an attempt (the merchant reference) or of a charge"
+
+    def named(self, term: str) -> Q:
+        wanted = as_uuid(term)
+        if wanted is None:
+            return Q(pk__in=[])
+        attempts = Attempt.objects.filter(charge_id=wanted).values_list("id", flat=True)
+        return Q(key__in=[wanted, *attempts])
+
+
+@admin.register(StatementExpectation)
+class StatementExpectationAdmin(ReadOnlyAdmin):
+    list_display = ("day", "lane", "due_at", "state", "statement")
+    list_filter = ("state",)
+    list_select_related = ("statement",)
+    ordering = ("-day", "lane")
+
+
+@admin.register(SettlementSchedule)
+class SettlementScheduleAdmin(ReadOnlyAdmin):
+    list_display = (
+        "creator",
+        "version",
+        "interval",
+        "anchor_days",
+        "delay_days",
+        "holiday_rule",
+        "calendar",
+        "active_from",
+        "active_to",
+        "source",
+    )
+    list_select_related = ("creator",)
+    ordering = ("creator_id", "version")
+    search_fields = ("id",)
+    search_help_text = "A creator's id or external id"
+
+    def named(self, term: str) -> Q:
+        wanted = as_uuid(term)
+        return Q(creator_id__in=[wanted] if wanted else creators_named(term))
+
+
+@admin.register(RouteSchedule)
+class RouteScheduleAdmin(ReadOnlyAdmin):
+    list_display = (
+        "lane",
+        "valid_from",
+        "interval",
+        "anchor_days",
+        "delay_days",
+        "holiday_rule",
+        "calendar",
+    )
+    ordering = ("lane", "-valid_from")
+
+
+@admin.register(Holiday)
+class HolidayAdmin(ReadOnlyAdmin):
+    list_display = ("day", "calendar", "name")
+    ordering = ("-day", "calendar")
+
+
+@admin.register(FeeTerms)
+class FeeTermsAdmin(ReadOnlyAdmin):
+    list_display = ("lane", "valid_from", "rate", "fixed")
+    ordering = ("lane", "-valid_from")
+
+
+@admin.register(ReconciliationRun)
+class ReconciliationRunAdmin(ReadOnlyAdmin):
+    list_display = (
+        "started_at",
+        "mode",
+        "kinds",
+        "creators",
+        "marks",
+        "opened",
+        "cleared",
+        "standing",
+    )
+    list_filter = ("mode",)
+    ordering = ("-started_at", "-id")

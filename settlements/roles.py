@@ -1,0 +1,117 @@
+"""The four roles of staff and what each may do; groups of Django's, made by migration.
+
+This table is the truth: a migration calls `settle_roles`, and so does the next one after a change
+here. A test holds the groups and the table against each other, and every page against every role.
+Who proposes and approves must be two people whatever their roles (R43); the database says so.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+# App, model, action: Django's codename is action_model.
+Right: TypeAlias = tuple[str, str, str]
+
+VIEWER: Final = "viewer"
+ANALYST: Final = "analyst"
+APPROVER: Final = "approver"
+OPERATOR: Final = "operator"
+
+_SEEN_BY_FINANCE: Final = {
+    "checkout": (
+        "creator",
+        "plan",
+        "subscription",
+        "subscriptionterms",
+        "instrument",
+        "routingrule",
+        "hold",
+        "charge",
+        "attempt",
+        "outboxmessage",
+        "case",
+        "ledgerentry",
+        "ledgerposting",
+    ),
+    "settlements": (
+        "discrepancy",
+        "reconciliationrun",
+        "statementimport",
+        "statementline",
+        "statementexpectation",
+        "settlementschedule",
+        "routeschedule",
+        "holiday",
+        "feeterms",
+    ),
+    # What was decided in the admin, by whom and why.
+    "admin": ("logentry",),
+}
+_SEEN_BY_OPERATORS: Final = {
+    "checkout": ("account", "apikey", "webhookdelivery", "heartbeat"),
+}
+
+
+def _views(tables: Mapping[str, tuple[str, ...]]) -> frozenset[Right]:
+    return frozenset((app, model, "view") for app, models in tables.items() for model in models)
+
+
+_VIEWS: Final = _views(_SEEN_BY_FINANCE)
+
+ROLES: Final[Mapping[str, frozenset[Right]]] = {
+    VIEWER: _VIEWS,
+    ANALYST: _VIEWS
+    | {
+        # Proposes what became of an attempt in doubt.
+        ("checkout", "attempt", "change"),
+    },
+    APPROVER: _VIEWS
+    | {
+        # Approves verdicts and bill runs; gives a charge up for good.
+        ("checkout", "case", "approve"),
+        ("checkout", "charge", "write_off"),
+    },
+    OPERATOR: _VIEWS
+    | _views(_SEEN_BY_OPERATORS)
+    | {
+        # Requeues, closes what was looked into, holds and lifts, cancels.
+        ("checkout", "charge", "change"),
+        ("checkout", "case", "change"),
+        ("checkout", "hold", "change"),
+        ("checkout", "creator", "change"),
+        ("checkout", "subscription", "change"),
+    },
+}
+
+
+def codename(right: Right) -> str:
+    """`checkout.write_off_charge`, as `has_perm` wants it."""
+    app, model, action = right
+    return f"{app}.{action}_{model}"
+
+
+def settle_roles(apps: Any, _editor: object = None) -> None:
+    """Give each role's group exactly what the table says; safe to run again.
+
+    Django makes permissions only after all migrations; those that are missing are made here, as it
+    would make them.
+    """
+    group_model = apps.get_model("auth", "Group")
+    permissions = apps.get_model("auth", "Permission").objects
+    content_types = apps.get_model("contenttypes", "ContentType").objects
+    for role, rights in ROLES.items():
+        group, _ = group_model.objects.get_or_create(name=role)
+        granted = []
+        for app, model, action in sorted(rights):
+            content_type, _ = content_types.get_or_create(app_label=app, model=model)
+            permission, _ = permissions.get_or_create(
+                content_type=content_type,
+                codename=f"{action}_{model}",
+                defaults={"name": f"Can {action.replace('_', ' ')} {model}"},
+            )
+            granted.append(permission)
+        group.permissions.set(granted)
+
+
+def forget_roles(apps: Any, _editor: object = None) -> None:
+    """Remove the groups; staff keeps its accounts and loses these rights."""
+    apps.get_model("auth", "Group").objects.filter(name__in=list(ROLES)).delete()

@@ -1,0 +1,91 @@
+"""The finance pages in a real browser: keys, light and dark, axe-core, no complaint of the console.
+
+Set SCREENSHOTS to a folder to keep the pictures. Skipped, by name, where no Chromium is installed.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from settlements.roles import ANALYST, APPROVER, OPERATOR, VIEWER
+from tests.browser import CHROMIUM, opened_browser, pictures_folder, signed_in
+from tests.factories import World
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}"),
+    pytest.mark.django_db(transaction=True),
+]
+
+PAGES = {
+    "home": "/admin/",
+    "charges": "/admin/checkout/charge/",
+    "cases": "/admin/checkout/case/",
+    "discrepancies": "/admin/settlements/discrepancy/",
+}
+
+
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    with opened_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_accessible_and_silent(
+    live_server: Any, browser: Browser, world: World, tmp_path: Path, scheme: str
+) -> None:
+    """0 violations by axe-core and 0 console errors under the policy, in light and in dark."""
+    world.receive(world.due_charge())
+    folder = pictures_folder(tmp_path)
+    visitor = signed_in(browser, live_server.url, ANALYST, scheme=scheme)
+    found = {}
+    for name, path in PAGES.items():
+        visitor.open(path)
+        visitor.shoot(folder, f"{name}-{scheme}")
+        found[name] = visitor.violations()
+    assert found == {name: [] for name in PAGES}
+    assert visitor.complaints == []
+
+
+@pytest.mark.parametrize("role", [VIEWER, APPROVER, OPERATOR])
+def test_every_page_is_accessible_to_each_role(
+    live_server: Any, browser: Browser, world: World, role: str
+) -> None:
+    world.receive(world.due_charge())
+    visitor = signed_in(browser, live_server.url, role)
+    found = {}
+    for name, path in PAGES.items():
+        visitor.open(path)
+        found[name] = visitor.violations()
+    assert found == {name: [] for name in PAGES}
+    assert visitor.complaints == []
+
+
+def test_a_slash_goes_to_the_search(live_server: Any, browser: Browser, world: World) -> None:
+    """The page's own search first, else the one in the header; in a field it is a slash."""
+    charge = world.due_charge()
+    visitor = signed_in(browser, live_server.url, VIEWER)
+    page = visitor.page
+
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "find"
+    page.keyboard.type(f"{charge.creator.external_id}/")
+    assert page.input_value("#find") == f"{charge.creator.external_id}/"
+    page.keyboard.press("Backspace")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#result_list")
+    assert page.locator("#result_list tbody tr").count() == 1
+
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "searchbar"
+    assert visitor.complaints == []
