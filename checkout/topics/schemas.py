@@ -31,6 +31,7 @@ EVENT_TYPES: Final = frozenset(
         "charge.voided",
         "charge.written_off",
         "receipt.unapplied",
+        "settlement.closed",
     }
 )
 

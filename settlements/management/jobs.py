@@ -11,7 +11,7 @@ from checkout.clock import Ages, Clock
 from checkout.commit import committed
 from checkout.gateways import Gateway
 from checkout.models import IdempotencyRecord
-from settlements import reconciliation
+from settlements import closing, reconciliation
 from settlements.expectations import mark_late_expectations
 from settlements.management.timetable import Job
 from settlements.settling import store_default_schedules
@@ -47,6 +47,7 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
             lambda: reconcile_incremental(clock=clock, ages=ages, gateways=gateways),
         ),
         Job("store_schedules", often, lambda: store_default_schedules(now=clock.now())),
+        Job("close_settlements", seldom, lambda: closing.close_periods(clock=clock, ages=ages)),
         Job("late_statements", often, lambda: mark_late_expectations(now=clock.now())),
         Job("forget_answers", seldom, lambda: forget_answers(clock=clock, ages=ages)),
     ]

@@ -14,6 +14,13 @@ from settlements.models.schedules import (
     ScheduleInterval,
     SettlementSchedule,
 )
+from settlements.models.settlements import (
+    TOTALS,
+    LineKind,
+    OpenPeriod,
+    Settlement,
+    SettlementLine,
+)
 from settlements.models.statements import (
     Covers,
     ExpectationState,
@@ -30,6 +37,7 @@ NOTHING: Final = Decimal("0.00")
 
 __all__ = [
     "NOTHING",
+    "TOTALS",
     "BankEntry",
     "BankStatement",
     "Code",
@@ -43,12 +51,16 @@ __all__ = [
     "HolidayRule",
     "ImportState",
     "Kind",
+    "LineKind",
     "LineType",
+    "OpenPeriod",
     "ReconcileDirty",
     "ReconciliationRun",
     "RouteSchedule",
     "RunMode",
     "ScheduleInterval",
+    "Settlement",
+    "SettlementLine",
     "SettlementSchedule",
     "Side",
     "StatementExpectation",

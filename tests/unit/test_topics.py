@@ -135,6 +135,11 @@ def test_the_quick_expression_takes_what_is_valid(type: str) -> None:
         "instrument_id": CREATOR,
         "price": "19.99",
         "starts_on": "2026-02-28",
+        "settlement_id": CREATOR,
+        "lands_on": "2026-03-03",
+        "lines": 2,
+        **dict.fromkeys(("charged", "unapplied", "refunded", "disputed", "fees"), "-0.88"),
+        **dict.fromkeys(("adjusted", "net"), "0.03"),
     }
     wanted = schema(type)["properties"]
     data = {name: values[name] for name in wanted}

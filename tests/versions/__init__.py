@@ -26,6 +26,11 @@ SAMPLES: Final[Mapping[str, Any]] = {
     "starts_on": "2026-02-28",
     "occurred_at": "2026-01-31T12:00:00+00:00",
     "next_round_at": "2026-02-03T12:00:00+00:00",
+    "lands_on": "2026-03-03",
+    **dict.fromkeys(
+        ("charged", "unapplied", "refunded", "disputed", "fees", "adjusted", "net"), "-0.88"
+    ),
+    "lines": 2,
 }
 AN_ID: Final = "00000000-0000-5000-8000-000000000001"
 

@@ -1,0 +1,9 @@
+DROP INDEX settlements_line_reference;
+DROP TRIGGER settlements_settlement_apart ON settlements_settlement;
+DROP FUNCTION settlements_settlement_apart();
+DROP TRIGGER settlements_never_deleted ON settlements_settlementline;
+DROP TRIGGER settlements_settlement_kept ON settlements_settlement;
+DROP FUNCTION settlements_settlement_kept();
+DROP TRIGGER settlements_line_adds_up ON settlements_settlementline;
+DROP TRIGGER settlements_settlement_adds_up ON settlements_settlement;
+DROP FUNCTION settlements_settlement_adds_up();
