@@ -80,7 +80,7 @@ MUTANTS: Final = (
                 "                  WHERE subscription_id = s.id\n",
             ),
         ),
-        needs=("people",),
+        needs=("people", "without=bill"),
     ),
     Mutant(
         "plan-change-backdated",
@@ -93,7 +93,7 @@ MUTANTS: Final = (
                 "    while begins_at(start, subscription.time_zone) is now:\n",
             ),
         ),
-        needs=("people",),
+        needs=("people", "without=bill"),
     ),
     Mutant(
         "anchor-moves",
@@ -137,6 +137,7 @@ MUTANTS: Final = (
                 "            \" WHERE state IN ('active') AND next_billing_at <= %s\"\n",
             ),
         ),
+        needs=("jumps",),
     ),
     Mutant(
         "one-period-only",
@@ -150,6 +151,7 @@ MUTANTS: Final = (
                 "        greatest(i.next_at, (SELECT business FROM moment) + interval '6 days')\n",
             ),
         ),
+        needs=("jumps",),
     ),
     Mutant(
         "cent-short",
@@ -201,10 +203,11 @@ MUTANTS: Final = (
         (
             Edit(
                 BILLING,
-                "        AS place\n      FROM input i JOIN charged",
-                "        * -1 + 1 + count(*) OVER (PARTITION BY i.creator_id) AS place\n      FROM input i JOIN charged",
+                "      ORDER BY 2, 3, 4\n",
+                "      ORDER BY 2, 3, 4 DESC\n",
             ),
         ),
+        needs=("jumps", "creators=1"),
     ),
     Mutant(
         "cancel-keeps-active",

@@ -63,7 +63,7 @@ MUTANTS: Final = (
                 RESCUE, "from checkout.gateways import ", "from checkout.gateways import Expired, "
             ),
         ),
-        needs=("people",),
+        needs=("minutes",),
     ),
     Mutant(
         "pending-cancel",
@@ -131,7 +131,7 @@ MUTANTS: Final = (
                 RESCUE, "from checkout.gateways import ", "from checkout.gateways import Approved, "
             ),
         ),
-        needs=("shorts", "webhooks"),
+        needs=("webhooks=all",),
     ),
     Mutant(
         "no-sweep",
@@ -180,7 +180,7 @@ MUTANTS: Final = (
                 "from checkout.outcomes import not_charged, ",
             ),
         ),
-        needs=("crash", "without=resolve"),
+        needs=("deaths",),
     ),
     Mutant(
         "drain-gap",
@@ -195,7 +195,7 @@ MUTANTS: Final = (
                 '        return charge, f"the charge is {charge.state}"\n',
             ),
         ),
-        needs=("crash", "people"),
+        needs=("deaths",),
     ),
     Mutant(
         "drain-forgets",
@@ -208,7 +208,7 @@ MUTANTS: Final = (
                 '    return charge, f"dispatched again as',
             ),
         ),
-        needs=("away",),
+        needs=("deaths",),
     ),
     Mutant(
         "drain-deletes-first",
@@ -222,7 +222,7 @@ MUTANTS: Final = (
                 '        failpoint("drain.case_committed")\n        committed(\n',
             ),
         ),
-        needs=("crash",),
+        needs=("deaths",),
     ),
     Mutant(
         "dunning-date-ignored",

@@ -168,5 +168,7 @@ MUTANTS: Final = (
                 "    rows = ",
             ),
         ),
+        killed_by="tests/integration/test_charging_races.py"
+        "::test_fifty_parallel_tasks_of_a_creator_make_one_call_at_a_time",
     ),
 )

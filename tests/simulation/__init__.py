@@ -20,7 +20,7 @@ What strikes (FAULTS of `plan.py`), by the numbers of FAULTS
 | F1 F2 | a request dies before or after its commit, or its answer is lost; the client asks again |
 | F3 | a commit is lost, before or after it took effect, in every kind of turn |
 | F4 F5 F15 | a relay dies before its send, after it, after its mark; its standby takes over |
-| F6 F7 F10 F11 | a worker dies after the receive, before and after the call, after the result |
+| F6 F7 F10 F11 | a worker dies after the receive, around the call, after the result; in healing too |
 | F8 F9 | a request is lost or comes late; an answer is lost, is a 500 |
 | F12 F13 | a worker freezes past its message's visibility; the resolver asks meanwhile |
 | F14 F16 F17 | Kafka is away; a delivery report never comes; the topic's reader dies |

@@ -34,7 +34,7 @@ from settlements.settling import store_default_schedules
 from tests.simulation.database import LockConnections
 from tests.simulation.queue import Message, QueueAway
 from tests.simulation.topic import KafkaAway
-from tests.simulation.watch import Watched
+from tests.simulation.watch import Watched, closed_while_open, too_soon
 from tests.simulation.world import World
 
 
@@ -59,6 +59,7 @@ class Actors:
             )
         )
         self.world.cancelled.setdefault(subscription_id, self.world.clock.real_now())
+        self.world.broken += closed_while_open()
 
     def change_plan(self, subscription_id: UUID, plan: str) -> None:
         now = self.world.clock.now()
@@ -86,6 +87,7 @@ class Actors:
         self.in_one_commit(
             lambda: rescue.write_off(charge_id=charge_id, by="person", reason="asked", now=now)
         )
+        self.world.broken += closed_while_open()
 
     def pause(self, scope: str, subject: str, seconds: float | None) -> None:
         now = self.world.clock.now()
@@ -195,6 +197,7 @@ class Actors:
 
     def _to_queue(self, messages: Sequence[Outgoing]) -> list[Answer]:
         world = self.world
+        world.broken += too_soon(world, messages)
         if world.queue.is_away and messages:
             world.fault("F29 nothing is sent to the queue")
         if world.plan.sqs_away and world.happens(0.2):

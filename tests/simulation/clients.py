@@ -104,7 +104,7 @@ class Clients:
             return "503"
         if asked.status:
             return self._said_again(asked, reply, known=known)
-        if reply.status_code == 201:
+        if reply.status_code == 201 and b'"id":' in reply.content:
             asked.status, asked.answer = 201, reply.content
         elif reply.status_code == 422 and self._card_is_dead(asked):
             asked.status = 422

@@ -2,9 +2,12 @@
 
 from typing import Final
 
+from checkout.failpoints import Crash
 from checkout.models import TERMINAL, Charge, Door, Instrument, PendingMessage
 from tests.simulation import moments
+from tests.simulation.deaths import RECEIVED
 from tests.simulation.moments import Moments
+from tests.simulation.queue import Message
 from tests.simulation.schedule import Schedule
 
 ROUNDS: Final = 400
@@ -22,6 +25,7 @@ class Healing:
         self.world = schedule.world
         self.actors = schedule.actors
         self._looked_again = not self.world.plan.last_defence
+        self._wrote_off = False
 
     def run(self) -> None:
         """Raises Restless."""
@@ -36,10 +40,15 @@ class Healing:
         stuck = Instrument.objects.filter(token__contains="stuck").values_list("token", flat=True)
         world.processor.instruct({"token": dict.fromkeys(stuck, "approve"), "outage": False})
         self.actors.bill()
+        with world.deaths.at_work():
+            self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
+        world = self.world
         for _ in range(ROUNDS):
             now = moments.ahead(world)
             self._all_there_is_to_do(now)
-            if world.broken or not (self._to_next_moment() or self._last_look()):
+            if world.broken or not self._goes_on():
                 return
         raise Restless(f"not at rest after {ROUNDS} rounds of healing: {self._why()}")
 
@@ -50,25 +59,27 @@ class Healing:
 
     def _all_there_is_to_do(self, now: Moments) -> None:
         world = self.world
+        if world.plan.deaths:
+            self._drain()  # before the resolver has asked
         told, late = bool(world.announced), world.plan.last_defence and self._looked_again
         while world.announced:
             world.clients.announce(world.announced.pop())
         if told or late or now.is_due(now.attempt) or now.is_due(now.webhook):
             self.actors.resolve()
         if world.queue.dead:
-            self.actors.drain()
+            self._drain()
         if now.is_due(now.dunning) or now.reviews:
             self.actors.dunning()
         if now.is_silent:
             world.swept += self.actors.sweep()
         self._carry_messages()
         if world.queue.dead:
-            self.actors.drain()
+            self._drain()
             self._carry_messages()
 
     def _carry_messages(self) -> None:
         world = self.world
-        while True:
+        for _ in range(ROUNDS):
             for door in Door:
                 name = f"relay {door} 0"
                 self.actors.relay(door, name=name, limit=1000, backlog=False)()
@@ -76,9 +87,41 @@ class Healing:
             if not heads:
                 return
             for head in heads:
-                message = world.queue.receive(head)
-                result = self.actors.work_on(message)()
-                world.note(f"healing: {message.id} ({message.receives}) {result}")
+                self._work_on(world.queue.receive(head))
+        raise Restless(f"messages come without end at one moment: {self._why()}")
+
+    def _work_on(self, message: Message) -> None:
+        world = self.world
+        try:
+            world.deaths.strike(RECEIVED)
+            result = self.actors.work_on(message)()
+        except Crash as crash:
+            world.queue.give_up(message)
+            result = f"dies at {crash}"
+        world.note(f"healing: {message.id} ({message.receives}) {result}")
+
+    def _drain(self) -> None:
+        """Until no drain dies any more: each finds what the one before has left."""
+        self.world.queue.heads()
+        while self.world.queue.dead:
+            try:
+                self.actors.drain()
+                return
+            except Crash as crash:
+                self.world.note(f"healing: drain dies at {crash}")
+
+    def _goes_on(self) -> bool:
+        return self._to_next_moment() or self._last_look() or self._writes_off()
+
+    def _writes_off(self) -> bool:
+        """Once, when all is at rest, a person gives one charge up that only a person can bring on."""
+        waiting = self.actors.exhausted() if self.world.plan.people else []
+        if not waiting or self._wrote_off:
+            return False
+        self._wrote_off = True
+        self.world.note("healing: a person writes the last charge off that waits")
+        self.actors.write_off(waiting[-1])
+        return True
 
     def _to_next_moment(self) -> bool:
         """Go forward to the next thing that happens by itself; False if nothing ever will."""

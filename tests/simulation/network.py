@@ -156,4 +156,5 @@ class Lane:
 
     def _note(self, verb: str, reference: UUID, answer: object) -> None:
         text = type(answer).__name__
+        self.world.heard.add((reference, text))
         self.world.note(f"   {verb} {self.world.name(reference, 'attempt')}: {text}")

@@ -97,6 +97,8 @@ class Plan:
     # way for hours: then a second capture cannot be ruled out, but it must be found and kept (R22).
     last_defence: bool = False
     shorts: bool = False
+    # Workers and drains die in healing too, and their messages become dead letters (deaths.py).
+    deaths: bool = False
     # Time passes in minutes alone, so that what is late is still under way when we ask.
     minutes: bool = False
     idempotent_hours: float = 24.0
@@ -164,7 +166,9 @@ class Plan:
     def _swarm(cls, seed: int, steps: int, rng: random.Random) -> Self:
         some = {name: rng.choice(levels) for name, levels in _LEVELS.items()}
         without = frozenset(job for job in JOBS if rng.random() < 0.25)
-        return cls(seed=seed, steps=steps, without=without, **some)
+        # From a stream of its own, so that the other draws stay as they are.
+        deaths = random.Random(f"deaths:{seed}").random() < 0.25
+        return cls(seed=seed, steps=steps, without=without, deaths=deaths, **some)
 
     def allows(self, name: str) -> bool:
         """Whether a crash, a network fault or a queue fault of this name may strike."""

@@ -183,6 +183,12 @@ class FifoQueue:
         self._sent.clear()
         return lost
 
+    def give_up(self, message: Message) -> None:
+        """Whoever has it died, and so will two more: visible again, it is a dead letter."""
+        for held in self.messages:
+            if held.id == message.id:
+                held.receives = RECEIVES
+
     def next_visible(self) -> datetime | None:
         """When the next one may be received; what stands behind another of its group waits for that."""
         first: dict[str, datetime] = {}

@@ -31,6 +31,7 @@ from checkout.models import (
     OutboxMessage,
     RetryCounter,
     Subscription,
+    SubscriptionTerms,
     Verdict,
 )
 from tests.simulation.world import World
@@ -39,6 +40,15 @@ S = ChargeState
 O = AttemptOutcome  # noqa: E741
 IN_ROUND = frozenset({"issuer_soft", "technical"})
 FOR_GOOD = frozenset({"never", "customer_action"})
+# What the processor must have answered for an attempt to be so; of what is not charged, by verdict.
+ANSWERED: dict[str, str] = {
+    O.CAPTURED: "Approved",
+    O.UNAPPLIED: "Approved",
+    O.DECLINED: "Declined",
+    Verdict.NOT_SENT: "NotSent",
+    Verdict.NOT_FOUND: "NotFound",
+    Verdict.EXPIRED: "Expired",
+}
 ZERO = Decimal("0.00")
 
 
@@ -49,6 +59,7 @@ def broken_rules(world: World) -> Iterator[str]:
     )
     told = _told()
     yield from _held(attempts)
+    yield from _heard(world, attempts)
     yield from _after_cancel(world, attempts)
     yield from _cards(world, attempts)
     yield from _rounds(world, attempts, told)
@@ -105,6 +116,15 @@ def _covers(hold: Hold, attempt: Attempt) -> bool:
         HoldScope.CREATOR: str(attempt.creator_id),
     }[HoldScope(hold.scope)]
     return hold.subject == subject
+
+
+def _heard(world: World, attempts: Iterable[Attempt]) -> Iterator[str]:
+    """R20, R28: an outcome is what the processor answered to our own call, whoever else tells it."""
+    for attempt in attempts:
+        by = attempt.verdict if attempt.outcome == O.NOT_CHARGED else attempt.outcome
+        answer = ANSWERED.get(by)
+        if answer and (attempt.pk, answer) not in world.heard:
+            yield f"attempt {attempt} is {attempt.outcome} {attempt.verdict}, nobody answered so"
 
 
 def _after_cancel(world: World, attempts: Iterable[Attempt]) -> Iterator[str]:
@@ -194,7 +214,7 @@ def _dunning(world: World, told: Iterable[_Told]) -> Iterator[str]:
 
 
 def _billed() -> Iterator[str]:
-    """R7, R12: nothing is billed before its day begins, and no terms reach back."""
+    """R7, R11, R12: nothing is billed before its day, no terms reach back, the anchor stays."""
     for subscription in Subscription.objects.prefetch_related("charges", "terms"):
         zone = subscription.time_zone
         if subscription.next_billing_at != _begins(subscription.next_period_start, zone):
@@ -202,9 +222,16 @@ def _billed() -> Iterator[str]:
         for charge in subscription.charges.all():
             if charge.billed_at < _begins(charge.period_start, zone):
                 yield f"the period of {charge.period_start} was billed at {charge.billed_at}"
-        for terms in sorted(subscription.terms.all(), key=lambda terms: terms.starts_on)[1:]:
+        agreed = sorted(subscription.terms.all(), key=lambda terms: terms.starts_on)
+        for before, terms in pairwise(agreed):
             if _begins(terms.starts_on, zone) <= terms.created_at:
                 yield f"terms of {terms.created_at} begin on {terms.starts_on}"
+            if _interval(before) == _interval(terms) and before.anchor != terms.anchor:
+                yield f"the anchor moved from {before.anchor} to {terms.anchor}"
+
+
+def _interval(terms: SubscriptionTerms) -> tuple[str, int]:
+    return terms.interval, terms.interval_count
 
 
 def _begins(day: date, zone: str) -> datetime:

@@ -1,12 +1,12 @@
 """What is looked at while it happens, because no row tells of it afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from checkout.gateways import ChargeRequest
-from checkout.messages import Receive
-from checkout.models import Attempt, Charge, ChargeState
+from checkout.messages import Outgoing, Receive
+from checkout.models import Attempt, AttemptOutcome, Charge, ChargeState, PendingMessage
 from checkout.outcomes import Fate
 from checkout.queue import RECEIVES
 from tests.simulation.database import looking_on
@@ -36,6 +36,30 @@ def sending(world: "World", request: ChargeRequest) -> Iterator[str]:
     most = timedelta(seconds=world.ages.send_within + PATIENCE)
     if age > most and not world.plan.last_defence:
         yield f"a request was sent {age} after its commit"
+
+
+def too_soon(world: "World", messages: Sequence[Outgoing]) -> Iterator[str]:
+    """STATES, disp with available_at: a dispatch of a later time waits for it in the outbox.
+
+    One that is sent again by hand has its first date again, while another leader may have it in hand.
+    """
+    if world.plan.queue:
+        return
+    ids = [message.id for message in messages]
+    later = PendingMessage.objects.filter(available_at__gt=world.clock.real_now())
+    with looking_on():
+        early = later.filter(message_id__in=ids).count() if ids else 0
+    if early:
+        yield f"{early} dispatches left before their time"
+
+
+def closed_while_open() -> Iterator[str]:
+    """STATES, cancel: what is voided or written off has no attempt that may still capture."""
+    closed = [ChargeState.VOIDED, ChargeState.WRITTEN_OFF]
+    still = Attempt.objects.filter(outcome=AttemptOutcome.OPEN, charge__state__in=closed)
+    with looking_on():
+        for attempt in still.select_related("charge"):
+            yield f"a charge is {attempt.charge.state} while its attempt {attempt} is open"
 
 
 class Watched:

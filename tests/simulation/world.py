@@ -20,6 +20,7 @@ from tests.fakes import FakeClock, ProcessorClock
 from tests.simulation.bank import Bank
 from tests.simulation.clients import Clients
 from tests.simulation.database import Away
+from tests.simulation.deaths import Deaths
 from tests.simulation.network import LANE, Lane, Network
 from tests.simulation.plan import Plan
 from tests.simulation.queue import FifoQueue
@@ -85,6 +86,7 @@ class World:
         self.queue = FifoQueue(self.clock, visibility=self.ages.visibility)
         self.topic = Topic(self.clock, lambda: hands.wait_here("topic.read"))
         self.network = Network(self)
+        self.deaths = Deaths(self)
         self.announced: list[dict[str, Any]] = []
         self.processor = self._new_processor()
         self.lane = Lane(self)
@@ -93,6 +95,8 @@ class World:
         self.bank = Bank(self, folder)
         self.waiting: list[Turn] = []
         self.stormy = not plan.calm
+        # What the processor answered us, of which attempt.
+        self.heard: set[tuple[UUID, str]] = set()
         # What was done on purpose, for the oracle to expect.
         self.rewritten: dict[UUID, str] = {}  # charge → the state it had
         self.cancelled: dict[UUID, datetime] = {}  # subscription → when its cancel was answered
