@@ -74,7 +74,7 @@ class Acknowledged:
     def __init__(self, yard: Yard) -> None:
         self.yard, self.answer_of_yard = yard, yard.ask
         self.at: list[float] = []
-        self.charges: set[Any] = set()
+        self.dispatches: set[tuple[Any, int, int]] = set()
         self.losses: Counter[str] = Counter()
 
     def answer(self, door: str, *question: Any) -> Any:
@@ -86,7 +86,8 @@ class Acknowledged:
         if door == "accepted":
             self.at.append(time.monotonic())
         if door == "delete" and done:
-            self.charges.add(question[0].receive().charge_id)
+            of = question[0].receive()
+            self.dispatches.add((of.charge_id, of.round, of.dispatch))
             self.at.append(time.monotonic())
         return done
 
@@ -163,12 +164,17 @@ def lost(yard: Yard, told: Acknowledged) -> Iterator[str]:
         pk = Subscription.derive_id(account_id=yard.account_id, idempotency_key=key)
         if not Subscription.objects.filter(pk=pk).exists():
             yield f"checkout {key} was accepted and is not there"
-    untouched = Charge.objects.filter(pk__in=told.charges, state=ChargeState.ATTEMPTING)
-    for charge in untouched:
-        yield f"the message of {charge.pk} was acknowledged, and its outcome is not there"
-    missing = told.charges - set(Charge.objects.values_list("pk", flat=True))
-    for pk in missing:
-        yield f"charge {pk} was worked on and is not there"
+    there = {charge.pk: charge for charge in Charge.objects.all()}
+    for pk, round, dispatch in told.dispatches:
+        charge = there.get(pk)
+        if charge is None:
+            yield f"charge {pk} was worked on and is not there"
+        # A later dispatch may be under way when the workers are ended.
+        elif charge.state == ChargeState.ATTEMPTING and (charge.round, charge.dispatch) == (
+            round,
+            dispatch,
+        ):
+            yield f"the message of {pk} was acknowledged, and its outcome is not there"
 
 
 def at_work(yard: Yard, ask: Ask) -> None:

@@ -29,6 +29,7 @@ from checkout.models import (
     ChargeState,
     Creator,
     Door,
+    Instrument,
     Interval,
     PendingMessage,
     PublishedMessage,
@@ -185,13 +186,20 @@ class Yard:
         return charge
 
     def dispatched(self, *, token: str = "") -> UUID:
-        """A charge whose dispatch is on the queue."""
-        charge = self.checkout(token=token)
-        self.relay(Door.SQS)
-        while not self._is_next(charge):
-            if not self.receive():
-                self.visibility_over()
-        return charge.pk
+        """A charge whose dispatch is the next on the queue, and whose card may be tried.
+
+        A new card opens the rounds of older charges too; one of them may come first and kill it.
+        """
+        while True:
+            charge = self.checkout(token=token)
+            self.relay(Door.SQS)
+            while not self._is_next(charge):
+                if not self.receive():
+                    self.visibility_over()
+            card = Instrument.newest_of(charge.creator_id)
+            if card and not card.dead_at:
+                return charge.pk
+            self.receive()
 
     def _is_next(self, charge: Charge) -> bool:
         """Whether the next receive is this charge's; another's, or its creator's, may come first."""
