@@ -163,6 +163,17 @@ LANES = {
     for lane in env_list("LANES", "cis,south-asia,africa,mena,latam,europe,apac")
 }
 
+# --- Statements ----------------------------------------------------------------------------------
+# A folder that is looked at for files of processors (LANE/name) and banks (bank/name); empty is none.
+STATEMENTS_PREFIX = env_str("STATEMENTS_PREFIX", "")
+# Bytes of a file, packed and unpacked, and how many times more may come out than went in.
+STATEMENT_BOUNDS = {
+    "largest_bytes": env_int("STATEMENT_LARGEST_BYTES", 1 << 30),
+    "largest_ratio": env_int("STATEMENT_LARGEST_RATIO", 200),
+}
+# A file uploaded in the admin waits in the database for its confirmation; larger ones go by command.
+STATEMENT_UPLOAD_BYTES = env_int("STATEMENT_UPLOAD_BYTES", 16 << 20)
+
 # --- Time ----------------------------------------------------------------------------------------
 CLOCK_FILE = env_str("CLOCK_FILE", "")
 if CLOCK_FILE and not LOCAL:

@@ -82,3 +82,19 @@ SELECT CASE WHEN d.state = 'quarantined' THEN 'quarantined_file' ELSE 'late_file
 FROM settlements_statementexpectation d
 LEFT JOIN settlements_statementimport f ON f.id = d.statement_id
 WHERE d.state = 'quarantined' OR d.state <> 'arrived' AND d.due_at <= %(business)s
+UNION ALL
+-- Stands until its file is taken away or replaced by one that can be read.
+SELECT 'unreadable_file', 'file:' || f.id, NULL, NULL, NULL, '', 0.00, 0.00,
+       'The file ' || f.path || ' cannot be read: ' || f.reason
+FROM settlements_statementfile f
+WHERE f.state = 'refused'
+UNION ALL
+-- Until the same statement, or one of the same days, is accepted.
+SELECT 'quarantined_file', 'bank:' || b.id, NULL, NULL, NULL, '', 0.00, 0.00,
+       'The bank statement ' || b.statement_id || ' of ' || b.account || ' to ' || b.last_day
+         || ' is set aside: ' || b.reason
+FROM settlements_bankstatement b
+WHERE b.state = 'quarantined' AND NOT EXISTS (
+  SELECT 1 FROM settlements_bankstatement a
+  WHERE a.account = b.account AND a.state = 'accepted'
+    AND (a.statement_id = b.statement_id OR a.last_day = b.last_day))

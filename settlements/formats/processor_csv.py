@@ -73,7 +73,10 @@ def parse(lines: Iterable[str]) -> Iterator[Item]:
     last: Line | None = None
     whole = True
     for row in table:
-        line = row if isinstance(row, BadRow) else _placed(_line(*row), last=last)
+        line = row if isinstance(row, BadRow) else _line(*row)
+        # Where the rows above are bad, nobody can say what stands where it may not.
+        if whole:
+            line = _placed(line, last=last)
         if isinstance(line, BadRow):
             whole = False
             yield line

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final
 from uuid import UUID
+
+from django.conf import settings
 
 from checkout import billing, rescue, subscriptions, wiring
 from checkout.clock import Ages, Clock
@@ -12,9 +15,12 @@ from checkout.commit import committed
 from checkout.gateways import Gateway
 from checkout.models import IdempotencyRecord
 from settlements import closing, reconciliation
+from settlements.arrivals import look_at_folder
 from settlements.expectations import mark_late_expectations
+from settlements.formats.source import Bounds
 from settlements.management.timetable import Job
 from settlements.settling import store_default_schedules
+from settlements.uploads import forget_uploads
 
 FORGOTTEN_AT_ONCE: Final = 5000
 # Of the jobs that nothing waits for, in turns of the others.
@@ -49,6 +55,8 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
         Job("store_schedules", often, lambda: store_default_schedules(now=clock.now())),
         Job("close_settlements", seldom, lambda: closing.close_periods(clock=clock, ages=ages)),
         Job("late_statements", often, lambda: mark_late_expectations(now=clock.now())),
+        Job("watch_statements", seldom, lambda: watch_statements(clock=clock, ages=ages)),
+        Job("forget_uploads", seldom, lambda: forget_uploads(now=clock.now())),
         Job("forget_answers", seldom, lambda: forget_answers(clock=clock, ages=ages)),
     ]
 
@@ -87,6 +95,24 @@ def drain_dead_letters(*, clock: Clock, ages: Ages) -> int:
     queue = wiring.queue()
     return rescue.drain_dead_letters(
         letters=queue.dead_letters(), delete=queue.delete, clock=clock, ages=ages
+    )
+
+
+def watch_statements(*, clock: Clock, ages: Ages) -> str:
+    """Take in what is new in the watched folder, if one is set; what was found there.
+
+    Raises OSError while the folder cannot be read, so that the job shows as failed.
+    """
+    if not settings.STATEMENTS_PREFIX:
+        return "no folder is set (STATEMENTS_PREFIX)"
+    return str(
+        look_at_folder(
+            folder=Path(settings.STATEMENTS_PREFIX),
+            processors={lane: facts["processor"] for lane, facts in settings.LANES.items()},
+            now=clock.now(),
+            ages=ages,
+            bounds=Bounds(**settings.STATEMENT_BOUNDS),
+        )
     )
 
 

@@ -1,8 +1,10 @@
 """Statement files: taken in whole or not at all, and compared with what was captured."""
 
-from datetime import date, timedelta
+import json
+from datetime import date, time, timedelta
 from decimal import Decimal
 from io import StringIO
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +18,7 @@ from checkout.models import Attempt, AttemptOutcome, Charge, ChargeState
 from demo.story import PROCESSOR_FEES
 from settlements import reconciliation
 from settlements.expectations import mark_late_expectations
-from settlements.formats.lines import Refused
+from settlements.formats.lines import Refused, Told
 from settlements.models import (
     Code,
     Discrepancy,
@@ -27,7 +29,9 @@ from settlements.models import (
     StatementExpectation,
     StatementImport,
     StatementLine,
+    StatementTerms,
 )
+from settlements.statements import import_statement, preview_statement
 from tests.factories import LANE, World, fresh
 from tests.factories_settlements import edit, statement_text, take_in
 from tests.fakes import charged_but_silent
@@ -36,6 +40,8 @@ pytestmark = pytest.mark.django_db
 
 DAY = date(2026, 1, 31)
 NEXT = date(2026, 2, 1)
+FILES = Path(__file__).parents[1] / "files" / "statements"
+[STRIPE] = FILES.glob("itemized*.csv")
 
 
 @pytest.fixture
@@ -473,3 +479,172 @@ def test_the_command_refuses_with_every_bad_line_and_code_2(world, tmp_path):
 def test_the_command_knows_its_accounts(world, tmp_path, account):
     with pytest.raises(CommandError, match="is no account of ours; there are sandbox cis"):
         call_command("import_statement", str(tmp_path), processor="sandbox", account=account)
+
+
+def test_the_command_tells_scripts_what_became_of_each_file(world, tmp_path):
+    paid(world)
+    good, bad = tmp_path / "a.csv", tmp_path / "b.csv"
+    good.write_text(statement_text(DAY))
+    bad.write_text(statement_text(NEXT).replace("19.11,USD", "x,USD", 1))
+
+    out = StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command(
+            *("import_statement", str(good), str(bad), "--json"),
+            processor="sandbox",
+            account="cis",
+            stdout=out,
+        )
+
+    assert ended.value.code == 2
+    first, second = json.loads(out.getvalue())
+    assert (first["state"], first["statements"][0]["movement"]) == ("imported", "19.11")
+    assert first["statements"][0]["format"] == "processor-csv"
+    assert (second["state"], second["statements"]) == ("refused", [])
+    assert second["faults"] == ["line 2: net 'x' is not an amount such as -19.99"]
+
+
+def test_the_command_takes_in_a_banks_statement(world):
+    path = FILES / "mock-bank-day-1.camt.053.001.08.xml"
+
+    out = StringIO()
+    call_command("import_statement", str(path), bank=True, stdout=out)
+
+    assert out.getvalue() == (
+        "GB33BUKB20201555555555, 2026-01-05 to 2026-01-05: accepted: 3 entries of 1949.22 USD\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"bank": True, "processor": "sandbox"}, "--bank goes without"),
+        ({"first_day": date(2026, 1, 5)}, "--first-day goes with --last-day"),
+        ({"opening": Decimal("1.00")}, "--opening with --closing"),
+        ({"first_day": date(2026, 1, 5), "last_day": date(2026, 1, 4)}, "is before"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, says):
+    whose = {} if "bank" in options else {"processor": "sandbox", "account": "cis"}
+    with pytest.raises(CommandError, match=says):
+        call_command("import_statement", "x.csv", **whose, **options)
+
+
+# --- Other processors' formats ----------------------------------------------------------------------
+
+
+def stripe_report(charge: Charge, *, day: str = "2026-01-31", amount: str = "19.99") -> str:
+    """A report in Stripe's own columns that shows one charge."""
+    [header, row] = STRIPE.read_text("utf-8").splitlines()[:2]
+    attempt = charge.attempts.get()
+    net = Decimal(amount) - Decimal("0.88")
+    row = row.replace("2026-01-05", day).replace(
+        "6f1c0000-0000-5000-8000-000000000001", str(attempt.pk)
+    )
+    return f"{header}\n{row.replace('19.99,0.88,19.11', f'{amount},0.88,{net}')}\n"
+
+
+def test_stripes_report_proves_its_captures(world, tmp_path):
+    """Its days stand in its name, its opening is the former closing, its closing what its lines make."""
+    charge = paid(world)
+    look_again(world)
+    name = STRIPE.name.replace("2026-01-05", "2026-01-31")
+
+    imported = take_in(stripe_report(charge), world=world, folder=tmp_path, name=name)
+    look_again(world)
+
+    statement = imported.statement
+    assert (statement.format, statement.state) == ("stripe-balance", "accepted")
+    assert (statement.opening, statement.closing) == (Decimal("0.00"), Decimal("19.11"))
+    assert statement.balances_stated is False
+    assert named() == []
+
+
+def test_a_cent_in_stripes_report_is_named(world, tmp_path):
+    """R37, R38."""
+    charge = paid(world)
+    look_again(world)
+    name = STRIPE.name.replace("2026-01-05", "2026-01-31")
+
+    take_in(stripe_report(charge, amount="19.96"), world=world, folder=tmp_path, name=name)
+    look_again(world)
+
+    assert named() == [(Code.AMOUNT, "19.99", "19.96")]
+
+
+def test_balances_that_were_told_are_held_against_the_lines(world, tmp_path):
+    """R40: from Stripe's balance summary."""
+    path = tmp_path / STRIPE.name
+    path.write_text(STRIPE.read_text("utf-8"))
+    told = Told(opening=Decimal("100.00"), closing=Decimal("94.99"))
+
+    imported = import_statement(
+        path=path,
+        processor="sandbox",
+        lane=LANE,
+        by="test",
+        now=world.clock.now(),
+        ages=world.ages,
+        told=told,
+    )
+
+    assert imported.statement.reason == (
+        "opening 100.00 and lines of -5.02 make 94.98, but the closing is 94.99"
+    )
+
+
+def test_a_report_without_balances_that_came_early_follows_later(world, tmp_path):
+    """Its opening is the former closing as it is when it is taken up."""
+    names = [STRIPE.name.replace("2026-01-05", f"2026-01-0{day}") for day in (5, 6, 7)]
+    texts = [
+        STRIPE.read_text("utf-8")
+        .replace("2026-01-05", f"2026-01-0{day}")
+        .replace("txn_3Q", f"txn_{day}")
+        for day in (5, 6, 7)
+    ]
+    for index in (0, 2, 1):
+        take_in(texts[index], world=world, folder=tmp_path, name=names[index])
+
+    files = StatementImport.objects.order_by("first_day")
+    assert [file.state for file in files] == ["accepted"] * 3
+    assert [str(file.opening) for file in files] == ["0.00", "-5.02", "-10.04"]
+
+
+def test_a_processors_camt_proves_its_captures(world, tmp_path):
+    charge = paid(world)
+    look_again(world)
+    text = (FILES / "processor.camt.053.001.14.xml").read_text("utf-8")
+    text = text.replace("2026-01-05", "2026-01-31").replace("2026-01-06", "2026-02-01")
+    text = text.replace("6f1c0000000050008000000000000001", charge.attempts.get().pk.hex)
+
+    imported = take_in(text, world=world, folder=tmp_path, name="cis.xml")
+    look_again(world)
+
+    assert (imported.statement.format, imported.statement.state) == ("camt.053", "accepted")
+    assert named() == []
+
+
+def test_days_of_another_zone_than_the_lanes_are_refused(world, tmp_path):
+    """R53: a UTC file covers no day of Almaty whole."""
+    StatementTerms.objects.create(lane=LANE, time_zone="Asia/Almaty", due_time=time(6))
+
+    with pytest.raises(Refused, match="its days are UTC's, those of cis are Asia/Almaty's"):
+        take_in(statement_text(DAY), world=world, folder=tmp_path)
+
+
+def test_a_preview_says_what_would_become_of_a_file_and_stores_nothing(world, tmp_path):
+    paid(world)
+    path = tmp_path / "cis.csv"
+    path.write_text(statement_text(DAY))
+    facts = {"path": path, "processor": "sandbox", "lane": LANE, "by": "test"}
+
+    preview = preview_statement(**facts, now=world.clock.now())
+
+    assert (preview.statement.state, preview.known) == ("accepted", None)
+    assert {name: (each.count, str(each.net)) for name, each in preview.summary.sums.items()} == {
+        "charge": (1, "19.11")
+    }
+    assert StatementImport.objects.count() == 0
+
+    imported = take_in(path.read_text(), world=world, folder=tmp_path, name="cis.csv")
+    assert preview_statement(**facts, now=world.clock.now()).known == imported.statement

@@ -16,7 +16,8 @@ from tests.fakes import FakeClock
 
 ALL = {
     *("bill_due", "open_next_rounds", "resolve", "apply_webhooks", "drain_dead_letters", "sweep"),
-    *("review", "reconcile", "store_schedules", "late_statements", "forget_answers"),
+    *("review", "reconcile", "store_schedules", "late_statements", "watch_statements"),
+    *("close_settlements", "forget_uploads", "forget_answers"),
 }
 
 
