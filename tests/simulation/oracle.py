@@ -27,6 +27,7 @@ from checkout.models import (
     OutboxMessage,
     PendingMessage,
     Subscription,
+    Verdict,
     WebhookDelivery,
 )
 from checkout.outbox import event_id
@@ -136,7 +137,11 @@ def attempts(world: World) -> Iterator[str]:
     declined = {line.reference for line in world.processor.lines() if line.status == "declined"}
     for attempt in _all_attempts(world):
         reference = str(attempt.pk)
-        yield from _agrees(attempt, captured.pop(reference, None), reference in declined)
+        # Believed not to be charged, then the request arrived after all, and was declined: R27 keeps
+        # the word, since nothing was taken.
+        came_late = world.plan.last_defence and attempt.verdict == Verdict.NOT_FOUND
+        was_declined = reference in declined and not came_late
+        yield from _agrees(attempt, captured.pop(reference, None), was_declined)
         if attempt.outcome == O.UNAPPLIED and not world.plan.last_defence:
             yield f"attempt {attempt} is an unapplied receipt"
         dead = attempt.instrument.dead_at
