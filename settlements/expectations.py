@@ -4,15 +4,44 @@ from datetime import UTC, date, datetime, time
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from checkout.clock import Ages, Moment
 from settlements.models import (
+    Covers,
     ExpectationState,
     StatementExpectation,
     StatementImport,
     StatementTerms,
 )
+
+
+class ZoneStays(Exception):
+    """A file of the lane was accepted: its days stay in their zone."""
+
+
+def agree_terms(
+    *, lane: str, covers: Covers, time_zone: str, due_days: int, due_time: time
+) -> StatementTerms:
+    """Set which files a lane's processor owes us from now on. Raises ZoneStays.
+
+    What is expected already keeps its due time, but for days that another zone cuts differently: they
+    are expected anew by the next pass.
+    """
+    try:
+        with transaction.atomic():
+            terms, _ = StatementTerms.objects.update_or_create(
+                lane=lane,
+                defaults={
+                    "covers": covers,
+                    "time_zone": time_zone,
+                    "due_days": due_days,
+                    "due_time": due_time,
+                },
+            )
+    except IntegrityError as error:
+        raise ZoneStays(str(error).splitlines()[0]) from error
+    return terms
 
 
 def statement_zone(lane: str) -> ZoneInfo:

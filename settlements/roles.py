@@ -38,6 +38,10 @@ _SEEN_BY_FINANCE: Final = {
         "statementimport",
         "statementline",
         "statementexpectation",
+        "statementfile",
+        "statementterms",
+        "bankstatement",
+        "bankentry",
         "settlement",
         "settlementline",
         "openperiod",
@@ -66,6 +70,9 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
     | {
         # Proposes what became of an attempt in doubt.
         ("checkout", "attempt", "change"),
+        # Uploads statements, and says which files are owed.
+        ("settlements", "statementimport", "add"),
+        ("settlements", "statementterms", "change"),
     },
     APPROVER: _VIEWS
     | {
@@ -82,6 +89,8 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
         ("checkout", "hold", "change"),
         ("checkout", "creator", "change"),
         ("checkout", "subscription", "change"),
+        ("settlements", "statementimport", "add"),
+        ("settlements", "statementterms", "change"),
     },
 }
 

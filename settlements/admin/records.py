@@ -1,10 +1,9 @@
-"""What finance reads: statements and what is expected of them, schedules, fees, passes."""
+"""What finance reads: statement lines, the files expected, schedules, fees, passes."""
 
 from django.contrib import admin
 from django.db.models import Q
-from django.utils.safestring import SafeString
 
-from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge
+from checkout.desk import ReadOnlyAdmin, as_uuid
 from checkout.models import Attempt
 from checkout.targets import creators_named
 from settlements.models import (
@@ -14,39 +13,8 @@ from settlements.models import (
     RouteSchedule,
     SettlementSchedule,
     StatementExpectation,
-    StatementImport,
     StatementLine,
 )
-
-
-class DayInline(ReadOnlyInline):
-    model = StatementExpectation
-    ordering = ("lane", "day")
-    fields = ("lane", "day", "due_at", "state")
-    show_change_link = False
-
-
-@admin.register(StatementImport)
-class StatementImportAdmin(ReadOnlyAdmin):
-    list_display = (
-        "imported_at",
-        "file_name",
-        "lane",
-        "first_day",
-        "last_day",
-        "line_count",
-        "movement",
-        "shown_state",
-        "reason",
-    )
-    list_display_links = ("file_name",)
-    ordering = ("-imported_at", "-id")
-    total_of = "movement"
-    inlines = (DayInline,)
-
-    @admin.display(description="state")
-    def shown_state(self, file: StatementImport) -> SafeString:
-        return badge("proved" if file.state == "accepted" else "discrepant", file.state)
 
 
 @admin.register(StatementLine)

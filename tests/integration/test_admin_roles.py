@@ -30,6 +30,8 @@ ALL_ROLES = {VIEWER, ANALYST, APPROVER, OPERATOR}
 PAGES: dict[str, set[str]] = {
     "admin:index": {NOBODY, *ALL_ROLES},
     "admin:checkout_hold_place": {OPERATOR},
+    "admin:settlements_statementimport_upload": {ANALYST, OPERATOR},
+    "admin:settlements_statementterms_agree": {ANALYST, OPERATOR},
     "admin:auth_user_changelist": set(),
     "admin:auth_group_changelist": set(),
 }

@@ -1,0 +1,475 @@
+"""Statements: processors' and banks' files, how they got in, the way in by upload, and what is owed.
+
+An upload is read before anything is stored; what is shown is imported by the same file's SHA-256.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+from functools import wraps
+from typing import Any, Final
+from zoneinfo import available_timezones
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.csrf import csrf_exempt
+
+from checkout import wiring
+from checkout.desk import (
+    Question,
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    ReasonForm,
+    badge,
+    in_commit,
+    money,
+)
+from settlements.arrivals import BANK, Account
+from settlements.banking import BankPreview
+from settlements.expectations import ZoneStays, agree_terms
+from settlements.formats.lines import SHOWN, Refused, Told, amount
+from settlements.formats.source import Bounds
+from settlements.models import (
+    BankEntry,
+    BankStatement,
+    Covers,
+    FileState,
+    ImportState,
+    StatementExpectation,
+    StatementFile,
+    StatementImport,
+    StatementTerms,
+    StatementUpload,
+)
+from settlements.uploads import (
+    NotUploaded,
+    confirm_upload,
+    keep_upload,
+    preview_upload,
+    under_review,
+)
+
+# Of a multipart body beyond the file in it.
+FORM_BYTES: Final = 1 << 16
+
+
+def accounts() -> dict[str, Account]:
+    """Every lane's processor account."""
+    return {lane: Account(facts["processor"], lane) for lane, facts in settings.LANES.items()}
+
+
+def bounds() -> Bounds:
+    return Bounds(**settings.STATEMENT_BOUNDS)
+
+
+class UsdField(forms.CharField):
+    """An amount with at most two places, exact, or nothing."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        if not text:
+            return None
+        usd = amount(text)
+        if usd is None:
+            raise forms.ValidationError(f"{text!r} is not an amount such as 19.99")
+        return usd
+
+
+class UploadForm(forms.Form):
+    """Whose statement it is, the file, and what Stripe's report does not say of itself."""
+
+    whose = forms.ChoiceField(label="Whose statement")
+    file = forms.FileField(
+        help_text="The processor's CSV, Stripe's itemized balance report, or camt.053; .gz and .zip too."
+    )
+    first_day = forms.DateField(
+        required=False,
+        help_text="Only for a report of Stripe's whose name was changed: it names no days itself.",
+    )
+    last_day = forms.DateField(required=False, help_text="Included.")
+    opening = UsdField(
+        required=False, help_text="USD, from Stripe's balance summary, to be checked."
+    )
+    closing = UsdField(required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["whose"].choices = [  # type: ignore[attr-defined]
+            *((lane, f"{each.processor}, {lane}") for lane, each in accounts().items()),
+            (BANK, "our bank"),
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        said = super().clean() or {}
+        for one, other in (("first_day", "last_day"), ("opening", "closing")):
+            if (said.get(one) is None) != (said.get(other) is None):
+                self.add_error(other, f"{one} and {other} go together")
+        first, last = said.get("first_day"), said.get("last_day")
+        if first and last and last < first:
+            self.add_error("last_day", "it is before the first day")
+        return said
+
+
+def _limited(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Refuse a body that is too large from its length, before anything of it is read.
+
+    CSRF is checked inside, by admin_view: the middleware would read the whole body to find the token.
+    """
+
+    @csrf_exempt
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if int(length) > settings.STATEMENT_UPLOAD_BYTES + FORM_BYTES:
+            return HttpResponse(
+                f"The file is larger than {settings.STATEMENT_UPLOAD_BYTES} bytes. Pack it (.gz), or"
+                " import it with manage.py import_statement.",
+                status=413,
+                content_type="text/plain; charset=utf-8",
+            )
+        return view(request, *args, **kwargs)
+
+    return checked
+
+
+class DayInline(ReadOnlyInline):
+    model = StatementExpectation
+    ordering = ("lane", "day")
+    fields = ("lane", "day", "due_at", "state")
+    show_change_link = False
+
+
+@admin.register(StatementImport)
+class StatementImportAdmin(ReadOnlyAdmin):
+    list_display = (
+        "imported_at",
+        "file_name",
+        "lane",
+        "format",
+        "first_day",
+        "last_day",
+        "line_count",
+        "movement",
+        "shown_state",
+        "reason",
+    )
+    list_display_links = ("file_name",)
+    ordering = ("-imported_at", "-id")
+    total_of = "movement"
+    inlines = (DayInline,)
+
+    @admin.display(description="state")
+    def shown_state(self, file: StatementImport) -> SafeString:
+        return badge("proved" if file.state == ImportState.ACCEPTED else "discrepant", file.state)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path(
+                "upload/",
+                _limited(view(self.upload_view)),
+                name="settlements_statementimport_upload",
+            ),
+            path(
+                "upload/<str:sha256>/",
+                view(self.review_view),
+                name="settlements_statementimport_review",
+            ),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"may_upload": self._has_right(request, "add"), **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def upload_view(self, request: HttpRequest) -> HttpResponse:
+        """Take a file for its review; nothing of it is imported yet."""
+        self._must_upload(request)
+        form = UploadForm(request.POST or None, request.FILES or None)
+        if form.is_valid():
+            upload = self._keep(request, form.cleaned_data)
+            return HttpResponseRedirect(
+                reverse("admin:settlements_statementimport_review", args=[upload.sha256])
+            )
+        return self._page(request, "upload", {"title": "Upload a statement", "form": form})
+
+    def review_view(self, request: HttpRequest, sha256: str) -> HttpResponse:
+        """Show what would be imported; a POST imports the file of exactly this hash."""
+        self._must_upload(request)
+        by = request.user.get_username()
+        try:
+            upload = under_review(by=by, sha256=sha256)
+        except NotUploaded as refused:
+            self.message_user(request, str(refused), messages.WARNING)
+            return self._back()
+        if request.method == "POST":
+            return self._confirm(request, upload)
+        context: dict[str, Any] = {"title": "Review a statement", "upload": upload}
+        try:
+            found = preview_upload(
+                upload=upload, accounts=accounts(), now=wiring.clock().now(), bounds=bounds()
+            )
+        except Refused as refused:
+            context |= {"faults": refused.bad[:SHOWN], "fault_count": refused.count}
+            return self._page(request, "review", context)
+        return self._page(request, "review", context | _shown(found))
+
+    def _keep(self, request: HttpRequest, said: dict[str, Any]) -> StatementUpload:
+        file = said["file"]
+        told = Told(said["first_day"], said["last_day"], said["opening"], said["closing"])
+        return in_commit(
+            lambda now: keep_upload(
+                content=file.read(),
+                file_name=file.name,
+                lane="" if said["whose"] == BANK else said["whose"],
+                told=told,
+                by=request.user.get_username(),
+                now=now,
+            )
+        )
+
+    def _confirm(self, request: HttpRequest, upload: StatementUpload) -> HttpResponse:
+        clock = wiring.clock()
+        try:
+            taken = confirm_upload(
+                upload=upload,
+                accounts=accounts(),
+                now=clock.now(),
+                ages=wiring.ages(),
+                bounds=bounds(),
+            )
+        except Refused as refused:
+            self.message_user(request, f"Refused: {refused}", messages.ERROR)
+            return self._back()
+        for statement in taken.statements:
+            if taken.state != FileState.KNOWN:
+                desk = self.admin_site.get_model_admin(type(statement))
+                desk.log_addition(request, statement, f"Uploaded: {statement.file_name}")
+            self._tell(request, statement, again=taken.state == FileState.KNOWN)
+        return self._back(bank=not upload.lane)
+
+    def _tell(
+        self, request: HttpRequest, statement: StatementImport | BankStatement, *, again: bool
+    ) -> None:
+        if statement.state == ImportState.QUARANTINED:
+            text, level = f"{statement}: set aside: {statement.reason}", messages.WARNING
+        elif again:
+            text, level = f"{statement}: was imported before, nothing added", messages.INFO
+        else:
+            text, level = f"{statement}: accepted, {statement.movement} USD", messages.SUCCESS
+        self.message_user(request, text, level)
+
+    def _must_upload(self, request: HttpRequest) -> None:
+        if not self._has_right(request, "add"):
+            raise PermissionDenied
+
+    def _back(self, *, bank: bool = False) -> HttpResponseRedirect:
+        name = "bankstatement" if bank else "statementimport"
+        return HttpResponseRedirect(reverse(f"admin:settlements_{name}_changelist"))
+
+    def _page(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+        context = self.admin_site.each_context(request) | {"opts": self.opts} | context
+        return TemplateResponse(request, f"admin/settlements/statementimport/{name}.html", context)
+
+
+def _shown(found: Any) -> dict[str, Any]:
+    """A preview as the page shows it: a row for each type of line, or each statement of a bank."""
+    if isinstance(found, BankPreview):
+        rows = [
+            (f"{each.account}, {each.first_day} to {each.last_day}", each)
+            for each in found.statements
+        ]
+        return {
+            "bank": [(name, each, money(each.movement)) for name, each in rows],
+            "known": bool(found.known),
+            "count": sum(each.entry_count for each in found.statements),
+            "usd": money(sum((each.movement for each in found.statements), Decimal("0.00"))),
+            "noun": "entries",
+            "aside": [each.reason for each in found.statements if each.reason],
+        }
+    statement = found.statement
+    sums = [
+        (name, each.count, money(each.gross), money(each.fee), money(each.net))
+        for name, each in sorted(found.summary.sums.items())
+    ]
+    return {
+        "sums": sums,
+        "known": found.known is not None,
+        "count": found.summary.line_count,
+        "usd": money(found.summary.movement),
+        "noun": "lines",
+        "format": found.format.what,
+        "statement": statement,
+        "opening": money(statement.opening),
+        "closing": money(statement.closing),
+        "aside": [statement.reason] if statement.reason else [],
+    }
+
+
+@admin.register(BankStatement)
+class BankStatementAdmin(ReadOnlyAdmin):
+    list_display = (
+        "imported_at",
+        "statement_id",
+        "account",
+        "first_day",
+        "last_day",
+        "opening",
+        "closing",
+        "entries",
+        "shown_state",
+        "reason",
+    )
+    list_display_links = ("statement_id",)
+    ordering = ("-imported_at", "-id")
+    readonly_fields = ("entries",)
+
+    @admin.display(description="state")
+    def shown_state(self, file: BankStatement) -> SafeString:
+        return badge("proved" if file.state == ImportState.ACCEPTED else "discrepant", file.state)
+
+    @admin.display(description="entries")
+    def entries(self, file: BankStatement) -> SafeString:
+        listed = reverse("admin:settlements_bankentry_changelist")
+        return format_html(
+            '<a href="{}?statement__id__exact={}">{}</a>', listed, file.pk, file.entry_count
+        )
+
+
+@admin.register(BankEntry)
+class BankEntryAdmin(ReadOnlyAdmin):
+    list_display = (
+        "booked_on",
+        "value_on",
+        "net",
+        "end_to_end_id",
+        "counterparty",
+        "remittance",
+        "reference",
+        "code",
+        "statement",
+    )
+    list_select_related = ("statement",)
+    ordering = ("-id",)
+    total_of = "net"
+    search_fields = ("end_to_end_id",)
+    search_help_text = "The end-to-end id, whole; a payout's own id where the processor sends it"
+
+    def named(self, term: str) -> Q:
+        return Q(end_to_end_id=term.strip())
+
+
+@admin.register(StatementFile)
+class StatementFileAdmin(ReadOnlyAdmin):
+    list_display = ("seen_at", "path", "shown_state", "reason", "statement", "bank_statement")
+    list_display_links = ("path",)
+    list_filter = ("state",)
+    list_select_related = ("statement", "bank_statement")
+    ordering = ("-seen_at", "-id")
+
+    @admin.display(description="state")
+    def shown_state(self, file: StatementFile) -> SafeString:
+        colours = {
+            FileState.IMPORTED: "proved",
+            FileState.KNOWN: "proved",
+            FileState.ARRIVING: "awaiting",
+            FileState.GONE: "closed",
+        }
+        return badge(colours.get(FileState(file.state), "discrepant"), file.state)
+
+
+class TermsForm(ReasonForm):
+    """Which files a lane's processor owes us."""
+
+    lane = forms.ChoiceField()
+    covers = forms.ChoiceField(choices=Covers.choices, label="A file covers a")
+    time_zone = forms.CharField(
+        initial="UTC", help_text="In which its days are, such as Asia/Almaty."
+    )
+    due_days = forms.IntegerField(
+        min_value=1, max_value=62, initial=1, help_text="Days after the last day it covers."
+    )
+    due_time = forms.TimeField(initial="06:00", help_text="In that zone, such as 06:00.")
+    field_order = ["lane", "covers", "time_zone", "due_days", "due_time", "reason"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["lane"].choices = [(lane, lane) for lane in settings.LANES]  # type: ignore[attr-defined]
+
+    def clean_time_zone(self) -> str:
+        zone: str = self.cleaned_data["time_zone"]
+        if zone not in available_timezones():
+            raise forms.ValidationError(
+                f"{zone!r} is no zone; write one such as Asia/Almaty or UTC"
+            )
+        return zone
+
+
+@admin.register(StatementTerms)
+class StatementTermsAdmin(ReadOnlyAdmin):
+    list_display = ("lane", "covers", "time_zone", "due_days", "due_time")
+    list_display_links = None
+    ordering = ("lane",)
+
+    def get_urls(self) -> list[URLPattern]:
+        agree = path(
+            "agree/",
+            self.admin_site.admin_view(self.agree_view),
+            name="settlements_statementterms_agree",
+        )
+        return [agree, *super().get_urls()]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"may_agree": self.has_decide_permission(request), **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def agree_view(self, request: HttpRequest) -> HttpResponse:
+        """Set a lane's terms, with a reason; days expected already keep their due time."""
+        if not self.has_decide_permission(request):
+            raise PermissionDenied
+        form = TermsForm(request.POST or None)
+        if form.is_valid() and self._agree(request, form):
+            return HttpResponseRedirect(reverse("admin:settlements_statementterms_changelist"))
+        question = Question(
+            action="agree",
+            title="Set a lane's statement terms",
+            consequence="They concern the days that come; days already expected keep their due time.",
+            verb="Set them",
+        )
+        context = self.admin_site.each_context(request) | {
+            "title": question.title,
+            "question": question,
+            "form": form,
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "admin/decide.html", context)
+
+    def _agree(self, request: HttpRequest, form: TermsForm) -> bool:
+        said = form.cleaned_data
+        try:
+            terms = in_commit(
+                lambda _: agree_terms(
+                    lane=said["lane"],
+                    covers=Covers(said["covers"]),
+                    time_zone=said["time_zone"],
+                    due_days=said["due_days"],
+                    due_time=said["due_time"],
+                )
+            )
+        except ZoneStays as refused:
+            form.add_error("time_zone", str(refused))
+            return False
+        self.log_change(request, terms, f"{terms}: {said['reason']}")
+        self.message_user(request, f"Set: {terms}", messages.SUCCESS)
+        return True
