@@ -3,7 +3,15 @@
 from typing import Final
 
 from checkout.failpoints import Crash
-from checkout.models import TERMINAL, Charge, Door, Instrument, PendingMessage
+from checkout.models import (
+    TERMINAL,
+    Awaits,
+    Charge,
+    ChargeState,
+    Door,
+    Instrument,
+    PendingMessage,
+)
 from tests.simulation import moments
 from tests.simulation.deaths import RECEIVED
 from tests.simulation.moments import Moments
@@ -25,7 +33,12 @@ class Healing:
         self.world = schedule.world
         self.actors = schedule.actors
         self._looked_again = not self.world.plan.last_defence
-        self._wrote_off = False
+        people, chaos = self.world.plan.people, self.world.plan.chaos
+        # What a person decides when all is at rest, each once: few charges come so far in a storm.
+        self._decisions = [
+            *((self._brings_a_card, self._writes_off) if people else ()),
+            *((self._cancels_what_is_rewritten,) if people and chaos else ()),
+        ]
 
     def run(self) -> None:
         """Raises Restless."""
@@ -111,17 +124,42 @@ class Healing:
                 self.world.note(f"healing: drain dies at {crash}")
 
     def _goes_on(self) -> bool:
-        return self._to_next_moment() or self._last_look() or self._writes_off()
+        return self._to_next_moment() or self._last_look() or self._decides()
+
+    def _decides(self) -> bool:
+        """Whether a person found something to decide."""
+        while self._decisions:
+            decide = self._decisions.pop(0)
+            if decide():
+                self.world.note(f"healing: a person {decide.__name__.strip('_')}")
+                return True
+        return False
+
+    def _brings_a_card(self) -> bool:
+        """To a creator of whom a charge waits for one: its next round opens, and is paid."""
+        waiting = Charge.objects.filter(awaits=Awaits.INSTRUMENT).order_by("created_at", "id")
+        charge = waiting.first()
+        if charge is not None:
+            self.actors.add_instrument(charge.creator_id, "tok_approve_at_last")
+        return charge is not None
 
     def _writes_off(self) -> bool:
-        """Once, when all is at rest, a person gives one charge up that only a person can bring on."""
-        waiting = self.actors.exhausted() if self.world.plan.people else []
-        if not waiting or self._wrote_off:
-            return False
-        self._wrote_off = True
-        self.world.note("healing: a person writes the last charge off that waits")
-        self.actors.write_off(waiting[-1])
-        return True
+        """The last charge that waits for a person."""
+        for charge_id in self.actors.exhausted()[-1:]:
+            self.actors.write_off(charge_id)
+            return True
+        return False
+
+    def _cancels_what_is_rewritten(self) -> bool:
+        """A paid charge's row says it is owed, and its subscription is cancelled (R26, F27)."""
+        paid = Charge.objects.filter(state=ChargeState.SUCCEEDED, subscription__state="active")
+        charge = paid.order_by("created_at", "id").first()
+        if charge is not None:
+            self.world.fault("F27 a row is rewritten, and its subscription cancelled")
+            self.world.rewritten[charge.pk] = charge.state
+            self.actors.rewrite(charge.pk)
+            self.actors.cancel(charge.subscription_id)
+        return charge is not None
 
     def _to_next_moment(self) -> bool:
         """Go forward to the next thing that happens by itself; False if nothing ever will."""
