@@ -29,7 +29,6 @@ from settlements.topic import Topic, read_topic, topic_read_at
 
 logger = logging.getLogger(__name__)
 
-# Payouts are compared with the bank's credits once there are any.
 KINDS: Final = (
     Kind.BILLING,
     Kind.CAPTURED,
@@ -37,6 +36,7 @@ KINDS: Final = (
     Kind.STATEMENT,
     Kind.LEDGER,
     Kind.EVENTS,
+    Kind.PAYOUT,
 )
 # Any number that nothing else in this database locks.
 LOCK: Final = 7_204_115

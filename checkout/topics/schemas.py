@@ -32,6 +32,7 @@ EVENT_TYPES: Final = frozenset(
         "charge.written_off",
         "receipt.unapplied",
         "settlement.closed",
+        "settlement.proved",
     }
 )
 

@@ -1,12 +1,22 @@
-"""What finance reads of settlements: closed periods with their lines, and those still open."""
+"""What finance reads of settlements: closed periods with their lines, those still open, and payouts."""
+
+from datetime import date
 
 from django.contrib import admin
 from django.db.models import Q
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id
+from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, money
 from checkout.targets import creators_named
-from settlements.models import OpenPeriod, Settlement, SettlementLine
+from settlements.models import (
+    OpenPeriod,
+    Payout,
+    PayoutCredit,
+    PayoutPart,
+    Settlement,
+    SettlementLine,
+)
 
 
 class SettlementLineInline(ReadOnlyInline):
@@ -56,3 +66,59 @@ class OpenPeriodAdmin(ReadOnlyAdmin):
     def named(self, term: str) -> Q:
         wanted = as_uuid(term)
         return Q(creator_id__in=[wanted] if wanted else creators_named(term))
+
+
+class PayoutPartInline(ReadOnlyInline):
+    model = PayoutPart
+    ordering = ("id",)
+    fields = ("statement", "gross", "refunds", "disputes", "fees", "net", "paid", "line_count")
+    show_change_link = False
+
+
+class PayoutCreditInline(ReadOnlyInline):
+    model = PayoutCredit
+    ordering = ("id",)
+    fields = ("entry", "booked_on", "value_on", "amount")
+    readonly_fields = ("booked_on", "value_on", "amount")
+    show_change_link = False
+
+    @admin.display(description="booked on")
+    def booked_on(self, credit: PayoutCredit) -> date:
+        return credit.entry.booked_on
+
+    @admin.display(description="value on")
+    def value_on(self, credit: PayoutCredit) -> date | None:
+        return credit.entry.value_on
+
+    @admin.display(description="USD")
+    def amount(self, credit: PayoutCredit) -> SafeString:
+        return format_html('<span class="money">{}</span>', money(credit.entry.net))
+
+
+@admin.register(Payout)
+class PayoutAdmin(ReadOnlyAdmin):
+    list_display = (
+        "reference",
+        "lane",
+        "value_on",
+        "gross",
+        "fees",
+        "net",
+        "paid",
+        "landed_on",
+        "shown_state",
+    )
+    ordering = ("-value_on", "-id")
+    total_of = "net"
+    search_fields = ("reference",)
+    search_help_text = "The processor's id of a payout"
+    inlines = (PayoutPartInline, PayoutCreditInline)
+
+    def named(self, term: str) -> Q:
+        return Q(reference=term)
+
+    @admin.display(description="state")
+    def shown_state(self, payout: Payout) -> SafeString:
+        if payout.landed_on:
+            return badge("proved", "landed")
+        return badge("awaiting", "left" if payout.value_on else "gathering")

@@ -14,7 +14,7 @@ from checkout.clock import Ages, Clock
 from checkout.commit import committed
 from checkout.gateways import Gateway
 from checkout.models import IdempotencyRecord
-from settlements import closing, reconciliation
+from settlements import closing, payouts, reconciliation
 from settlements.arrivals import look_at_folder
 from settlements.expectations import mark_late_expectations
 from settlements.formats.source import Bounds
@@ -54,6 +54,7 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
         ),
         Job("store_schedules", often, lambda: store_default_schedules(now=clock.now())),
         Job("close_settlements", seldom, lambda: closing.close_periods(clock=clock, ages=ages)),
+        Job("prove_settlements", seldom, lambda: payouts.prove(clock=clock, ages=ages)),
         Job("late_statements", often, lambda: mark_late_expectations(now=clock.now())),
         Job("watch_statements", seldom, lambda: watch_statements(clock=clock, ages=ages)),
         Job("forget_uploads", seldom, lambda: forget_uploads(now=clock.now())),

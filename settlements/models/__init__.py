@@ -7,6 +7,14 @@ from settlements.models.arrivals import FileState, StatementFile, StatementUploa
 from settlements.models.banking import BankEntry, BankStatement, Side
 from settlements.models.discrepancies import Code, Discrepancy, Kind, ReconciliationRun, RunMode
 from settlements.models.marks import DirtyKind, ReconcileDirty, TopicProgress, TopicRecord
+from settlements.models.payouts import (
+    SUMS,
+    GatheredStatement,
+    Payout,
+    PayoutCredit,
+    PayoutPart,
+    ProofMark,
+)
 from settlements.models.schedules import (
     Holiday,
     HolidayRule,
@@ -37,6 +45,7 @@ NOTHING: Final = Decimal("0.00")
 
 __all__ = [
     "NOTHING",
+    "SUMS",
     "TOTALS",
     "BankEntry",
     "BankStatement",
@@ -47,6 +56,7 @@ __all__ = [
     "ExpectationState",
     "FeeTerms",
     "FileState",
+    "GatheredStatement",
     "Holiday",
     "HolidayRule",
     "ImportState",
@@ -54,6 +64,10 @@ __all__ = [
     "LineKind",
     "LineType",
     "OpenPeriod",
+    "Payout",
+    "PayoutCredit",
+    "PayoutPart",
+    "ProofMark",
     "ReconcileDirty",
     "ReconciliationRun",
     "RouteSchedule",

@@ -32,7 +32,7 @@ from checkout.models import (
 )
 from checkout.moves import open_case
 from checkout.readings import holds, open_cases
-from settlements import reconciliation
+from settlements import payouts, reconciliation
 from settlements.closing import close_periods
 from settlements.settling import store_default_schedules
 from tests.factories import LANE, World, account, creator, fresh, subscription_of
@@ -125,6 +125,7 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
     take_in(statement_text(date(2026, 1, 31)), world=world, folder=folder)
     world.clock.forward(days=1)
     close_periods(clock=world.clock, ages=world.ages)
+    payouts.prove(clock=world.clock, ages=world.ages)
 
 
 def test_tokens_and_secrets_are_on_no_page(world: World, admin_client: Client) -> None:

@@ -84,7 +84,7 @@ def test_kafka_away_ends_with_2(world, monkeypatch):
     assert text.startswith("could not run: ")
 
 
-@pytest.mark.parametrize("args", [("payout",), ("everything",), ("--as-of", "soon")])
+@pytest.mark.parametrize("args", [("payouts",), ("everything",), ("--as-of", "soon")])
 def test_what_it_cannot_compare_ends_with_2(world, args):
     code, text = reconcile(*args)
 

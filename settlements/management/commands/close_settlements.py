@@ -1,4 +1,4 @@
-"""`manage.py close_settlements`: close every period that has ended."""
+"""`manage.py close_settlements`: close every period that has ended, and prove what can be proved."""
 
 import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -12,6 +12,7 @@ from checkout import wiring
 from checkout.commit import DatabaseAway
 from checkout.management.progress import SlowProgress
 from settlements.closing import close_periods, count_due
+from settlements.payouts import prove
 
 COULD_NOT_RUN = 2
 
@@ -19,9 +20,11 @@ COULD_NOT_RUN = 2
 class Command(BaseCommand):
     help = (
         "Close every period of a settlement schedule that has ended: what was recorded before its cut\n"
-        "becomes a settlement, what comes later falls into the next. The timetable does it by itself;\n"
-        "closing twice, or beside it, closes each period once. Ends with 0 when all is closed, 2 when\n"
-        "the database is away; what was closed until then stays closed.\n\n"
+        "becomes a settlement, what comes later falls into the next. Then payouts are gathered from\n"
+        "the processors' files and held against the bank's, and settlements proved by those that\n"
+        "landed. The timetable does it by itself; done twice, or beside it, each is done once. Ends\n"
+        "with 0 when all that could be was done, 2 when the database is away; what was done until\n"
+        "then stays.\n\n"
         "Example:  python manage.py close_settlements --json"
     )
 
@@ -35,9 +38,11 @@ class Command(BaseCommand):
             due = count_due(today=clock.business_now().date())
             with SlowProgress(what="Closing periods", total=due, clock=clock) as bar:
                 closed = close_periods(clock=clock, ages=wiring.ages(), progress=bar.advance)
+            proved = prove(clock=clock, ages=wiring.ages())
         except (DatabaseAway, Error) as error:
             raise CommandError(f"could not run: {error}", returncode=COULD_NOT_RUN) from error
         if options["json"]:
-            self.stdout.write(json.dumps(asdict(closed), default=str))
+            done = {"closed": asdict(closed), "proved": asdict(proved)}
+            self.stdout.write(json.dumps(done, default=str))
         else:
-            self.stdout.write(f"Closed: {closed}")
+            self.stdout.write(f"Closed: {closed}\nProved: {proved}")

@@ -1,0 +1,12 @@
+DROP FUNCTION settlements_too(numeric, numeric);
+DROP TRIGGER settlements_settlement_closed ON settlements_settlement;
+DROP FUNCTION settlements_settlement_closed();
+DROP TRIGGER settlements_never_deleted ON settlements_payoutcredit;
+DROP TRIGGER settlements_never_deleted ON settlements_gatheredstatement;
+DROP TRIGGER settlements_never_deleted ON settlements_payoutpart;
+DROP TRIGGER settlements_never_deleted ON settlements_payout;
+DROP TRIGGER settlements_payout_kept ON settlements_payout;
+DROP FUNCTION settlements_payout_kept();
+DROP TRIGGER settlements_part_adds_up ON settlements_payoutpart;
+DROP TRIGGER settlements_payout_adds_up ON settlements_payout;
+DROP FUNCTION settlements_payout_adds_up();

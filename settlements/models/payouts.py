@@ -1,0 +1,122 @@
+"""The processors' batches: what statement lines add up to, what left, and what landed at the bank."""
+
+from typing import Final
+
+from django.db import models
+from django.db.models import F, Q
+
+from settlements.models.banking import BankEntry
+from settlements.models.settlements import Settlement
+from settlements.models.statements import StatementImport
+
+# The sums of a payout, in the order of its table; all but `paid` make up the net.
+SUMS: Final = ("gross", "refunds", "disputes", "adjustments", "reserve", "fees", "net", "paid")
+NET: Final = F("gross") + F("refunds") + F("disputes") + F("adjustments") + F("reserve") + F("fees")
+
+
+class Payout(models.Model):
+    """A processor's batch, as the lines of accepted statements name it, over one or more files.
+
+    Amounts are USD and signed: what adds to the batch is positive, so fees are below zero. `net` is what
+    its lines come to, `paid` what its payout line says has left; each is the sum of its parts (trigger).
+    """
+
+    processor = models.CharField(max_length=40)
+    lane = models.CharField(max_length=40)
+    # The processor's own id of it.
+    reference = models.CharField(max_length=128)
+    # Of the payout line: the day it left. None until that line has come.
+    value_on = models.DateField(null=True, blank=True)
+    gross = models.DecimalField(max_digits=14, decimal_places=2)
+    refunds = models.DecimalField(max_digits=14, decimal_places=2)
+    disputes = models.DecimalField(max_digits=14, decimal_places=2)
+    adjustments = models.DecimalField(max_digits=14, decimal_places=2)
+    reserve = models.DecimalField(max_digits=14, decimal_places=2)
+    fees = models.DecimalField(max_digits=14, decimal_places=2)
+    net = models.DecimalField(max_digits=14, decimal_places=2)
+    paid = models.DecimalField(max_digits=14, decimal_places=2)
+    line_count = models.PositiveIntegerField()
+    # The bank's value date of the credit; set once, and only for a credit of the same net (trigger).
+    landed_on = models.DateField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["lane", "reference"], name="payout_once"),
+            models.CheckConstraint(condition=~Q(reference=""), name="payout_reference"),
+            models.CheckConstraint(condition=Q(net=NET), name="payout_net"),
+            models.CheckConstraint(
+                condition=Q(landed_on__isnull=True) | Q(value_on__isnull=False),
+                name="payout_landed_after_it_left",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-value_on", "-id"], name="payout_newest"),
+            models.Index(
+                fields=["value_on"], condition=Q(landed_on__isnull=True), name="payout_under_way"
+            ),
+            models.Index(fields=["landed_on"], name="payout_landed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.lane} {self.reference}"
+
+
+class PayoutPart(models.Model):
+    """What one accepted file adds to a payout. None ever changes."""
+
+    payout = models.ForeignKey(Payout, on_delete=models.PROTECT, related_name="parts")
+    statement = models.ForeignKey(
+        StatementImport, on_delete=models.PROTECT, related_name="payout_parts"
+    )
+    gross = models.DecimalField(max_digits=14, decimal_places=2)
+    refunds = models.DecimalField(max_digits=14, decimal_places=2)
+    disputes = models.DecimalField(max_digits=14, decimal_places=2)
+    adjustments = models.DecimalField(max_digits=14, decimal_places=2)
+    reserve = models.DecimalField(max_digits=14, decimal_places=2)
+    fees = models.DecimalField(max_digits=14, decimal_places=2)
+    net = models.DecimalField(max_digits=14, decimal_places=2)
+    paid = models.DecimalField(max_digits=14, decimal_places=2)
+    line_count = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["payout", "statement"], name="payout_part_once"),
+            models.CheckConstraint(condition=Q(net=NET), name="payout_part_net"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.payout_id} of file {self.statement_id}"
+
+
+class GatheredStatement(models.Model):
+    """An accepted file whose lines were gathered into payouts; never twice."""
+
+    statement = models.OneToOneField(
+        StatementImport, primary_key=True, on_delete=models.PROTECT, related_name="gathered"
+    )
+
+    def __str__(self) -> str:
+        return str(self.statement_id)
+
+
+class PayoutCredit(models.Model):
+    """A bank's entry that names a payout, whatever its amount; an entry names one payout at most."""
+
+    payout = models.ForeignKey(Payout, on_delete=models.PROTECT, related_name="credits")
+    entry = models.OneToOneField(BankEntry, on_delete=models.PROTECT, related_name="payout_credit")
+
+    def __str__(self) -> str:
+        return f"{self.payout_id} by entry {self.entry_id}"
+
+
+class ProofMark(models.Model):
+    """A word that a settlement may be proved now: it was closed, or a payout of its lines landed.
+
+    Append-only, and consumed by the rows that were read, so that no word is lost between two runs.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, related_name="+")
+
+    def __str__(self) -> str:
+        return str(self.settlement_id)

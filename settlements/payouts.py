@@ -1,0 +1,336 @@
+"""Payouts: what the lines of a processor's batch add up to, whether it landed, and what that proves.
+
+1. `gather_payouts`: each accepted file is added, once, to the payouts that its lines name.
+2. `land_payouts`: an entry of an accepted bank statement that names a payout is its credit. The payout
+   landed when it has one credit, and lines, payout line and credit agree to the cent.
+3. `prove_settlements`: a settlement is proved when each of its lines sits in a payout that landed.
+
+What names no payout, or several, stays unmatched (R42); what names one and differs is found by the
+comparison `payout`. Every step may be killed and run again, or run twice at once.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from django.db import connection
+
+from checkout import outbox
+from checkout.clock import Ages, Clock, Moment
+from checkout.commit import committed
+from checkout.models import Creator
+from checkout.money import CURRENCY
+from settlements.models import SUMS, ImportState, ProofMark, Settlement, StatementImport
+
+logger = logging.getLogger(__name__)
+
+BATCH: Final = 1000  # the most creators one transaction may lock
+PROVED: Final = "settlement.proved"
+# Any number that nothing else in this database locks.
+LOCK: Final = 7_204_116
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Proved:
+    """What a run found: files gathered, payouts landed, settlements proved and their net in USD."""
+
+    files: int
+    payouts: int
+    settlements: int
+    net: Decimal
+
+    def __str__(self) -> str:
+        return (
+            f"{self.files} files, {self.payouts} payouts landed,"
+            f" {self.settlements} settlements of {self.net} USD proved"
+        )
+
+
+@dataclass(frozen=True)
+class Cash:
+    """One day of one lane, in USD; a lane is one processor's account.
+
+    `due` is what closed settlements that are not proved promise by that day; `announced` what the
+    processor said has left and the bank has not shown; `landed` what the bank credited.
+    """
+
+    day: date
+    lane: str
+    due: Decimal
+    announced: Decimal
+    landed: Decimal
+
+
+def prove(*, clock: Clock, ages: Ages) -> Proved:
+    """Gather, land and prove, in that order. Raises commit.DatabaseAway."""
+    files, payouts = gather_payouts(clock=clock, ages=ages), land_payouts(clock=clock, ages=ages)
+    settlements, net = prove_settlements(clock=clock, ages=ages)
+    return Proved(files, payouts, settlements, net)
+
+
+def gather_payouts(*, clock: Clock, ages: Ages) -> int:
+    """Add every accepted file that was not gathered yet to its payouts, a transaction each; how many."""
+    accepted = StatementImport.objects.filter(state=ImportState.ACCEPTED, gathered__isnull=True)
+    waiting = list(accepted.order_by("id").values_list("id", flat=True))
+    return sum(_commit(partial(_gather, id), clock=clock, ages=ages) for id in waiting)
+
+
+def land_payouts(*, clock: Clock, ages: Ages) -> int:
+    """Find the bank's credits of payouts, and note those that landed; how many did."""
+    return _commit(_land, clock=clock, ages=ages)
+
+
+def prove_settlements(*, clock: Clock, ages: Ages, batch: int = BATCH) -> tuple[int, Decimal]:
+    """Prove what is marked and can be proved; how many, and their net in USD."""
+    count, net = 0, Decimal("0.00")
+    while True:
+        found = _commit(partial(_prove_batch, now=clock.now(), batch=batch), clock=clock, ages=ages)
+        if found is None:
+            break
+        count, net = count + len(found), net + sum((each.net for each in found), Decimal("0.00"))
+    if count:
+        logger.info("settlements proved", extra={"settlements": count})
+    return count, net
+
+
+def cash_expected(*, first: date, last: date) -> list[Cash]:
+    """What was promised, announced and landed between two days (both included), by day and lane."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CASH, {"first": first, "last": last})
+        return [Cash(*row) for row in cursor.fetchall()]
+
+
+def _commit(work: Callable[[], T], *, clock: Clock, ages: Ages) -> T:
+    return committed(work, deadline=ages.database_wait_before_call, clock=clock)
+
+
+def _take_turn() -> None:
+    """One gatherer and one lander at a time: two would meet at the same payouts in any order."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+
+
+def _gather(statement_id: int) -> int:
+    """Add one file to its payouts; 0 when another run was first."""
+    _take_turn()
+    return _run(_GATHER, {"statement": statement_id})
+
+
+def _land() -> int:
+    _take_turn()
+    _run(_CREDIT, {})
+    return _run(_LAND, {})
+
+
+def _prove_batch(*, now: Moment, batch: int) -> list[Settlement] | None:
+    """Look at the oldest marks and prove what they allow; None when there are none."""
+    marks = ProofMark.objects.order_by("id").values_list("id", "settlement_id")[:batch]
+    read = list(marks)
+    if not read:
+        return None
+    wanted = Settlement.objects.filter(pk__in={settlement for _, settlement in read})
+    Creator.lock(wanted.filter(proved_at__isnull=True).values_list("creator_id", flat=True))
+    with connection.cursor() as cursor:
+        cursor.execute(_PROVABLE, {"ids": list({settlement for _, settlement in read})})
+        proved = list(wanted.filter(pk__in=[id for (id,) in cursor.fetchall()]))
+    if proved:
+        _store_proofs(proved, now=now)
+    ProofMark.objects.filter(pk__in=[mark for mark, _ in read]).delete()
+    return proved
+
+
+def _store_proofs(proved: Sequence[Settlement], *, now: Moment) -> None:
+    """Note them as proved and tell of it; a creator may have several, in the order of their periods."""
+    ordered = sorted(proved, key=lambda each: (each.creator_id, each.period_start))
+    payloads = [outbox.encode(_proved_event(each, now)) for each in ordered]
+    values: dict[str, Any] = {
+        "ids": [each.pk for each in ordered],
+        "creators": [each.creator_id for each in ordered],
+        "places": list(range(len(ordered))),
+        "events": [outbox.event_id(subject=each.pk, type=PROVED) for each in ordered],
+        "payloads": payloads,
+        "digests": [outbox.digest(payload) for payload in payloads],
+        "type": PROVED,
+        "business": now.business,
+        "real": now.real,
+    }
+    _run(_PROVE, values)
+
+
+def _proved_event(settlement: Settlement, now: Moment) -> dict[str, object]:
+    return {
+        "settlement_id": str(settlement.pk),
+        "creator_id": str(settlement.creator_id),
+        "period_start": settlement.period_start.isoformat(),
+        "period_end": settlement.period_end.isoformat(),
+        "net": str(settlement.net),
+        "currency": CURRENCY,
+        "occurred_at": now.business.isoformat(),
+    }
+
+
+def _run(sql: str, values: Mapping[str, Any]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return int(cursor.rowcount)
+
+
+_ADDED: Final = ", ".join(f"{name} = p.{name} + EXCLUDED.{name}" for name in SUMS)
+_NAMES: Final = ", ".join(SUMS)
+
+# Under the lock, so that of two runs the second finds the file gathered and writes nothing.
+_GATHER: Final = f"""
+    WITH file AS (
+      INSERT INTO settlements_gatheredstatement (statement_id)
+      SELECT id FROM settlements_statementimport WHERE id = %(statement)s AND state = 'accepted'
+      ON CONFLICT DO NOTHING
+      RETURNING statement_id
+    ), sums AS (
+      SELECT f.id AS statement_id, f.processor, f.lane, l.payout AS reference,
+             coalesce(sum(l.gross) FILTER (WHERE l.type = 'charge'), 0.00) AS gross,
+             coalesce(sum(l.gross) FILTER (WHERE l.type = 'refund'), 0.00) AS refunds,
+             coalesce(sum(l.gross) FILTER (WHERE l.type IN ('dispute', 'reversal')), 0.00) AS disputes,
+             coalesce(sum(l.gross) FILTER (WHERE l.type = 'adjustment'), 0.00) AS adjustments,
+             coalesce(sum(l.gross) FILTER (WHERE l.type IN ('reserve_hold', 'reserve_release')), 0.00)
+               AS reserve,
+             coalesce(sum(l.gross) FILTER (WHERE l.type IN ('fee', 'dispute_fee')), 0.00)
+               - coalesce(sum(l.fee) FILTER (WHERE l.type <> 'payout'), 0.00) AS fees,
+             coalesce(sum(l.net) FILTER (WHERE l.type <> 'payout'), 0.00) AS net,
+             coalesce(-sum(l.net) FILTER (WHERE l.type = 'payout'), 0.00) AS paid,
+             count(*) FILTER (WHERE l.type <> 'payout') AS line_count,
+             max((l.booked_at AT TIME ZONE settlements_statement_zone(f.lane))::date)
+               FILTER (WHERE l.type = 'payout') AS value_on
+      FROM file
+      JOIN settlements_statementimport f ON f.id = file.statement_id
+      JOIN settlements_statementline l ON l.statement_id = f.id
+      WHERE l.payout <> ''
+      GROUP BY f.id, l.payout
+    ), payouts AS (
+      INSERT INTO settlements_payout AS p (processor, lane, reference, value_on, {_NAMES}, line_count)
+      SELECT processor, lane, reference, value_on, {_NAMES}, line_count FROM sums ORDER BY reference
+      ON CONFLICT (lane, reference) DO UPDATE
+        SET {_ADDED}, line_count = p.line_count + EXCLUDED.line_count,
+            value_on = greatest(p.value_on, EXCLUDED.value_on)
+      RETURNING p.id, p.reference
+    ), parts AS (
+      INSERT INTO settlements_payoutpart (payout_id, statement_id, {_NAMES}, line_count)
+      SELECT p.id, s.statement_id, {", ".join(f"s.{name}" for name in SUMS)}, s.line_count
+      FROM payouts p JOIN sums s USING (reference)
+    )
+    SELECT statement_id FROM file
+"""  # noqa: S608  the names of our own columns
+
+# Named whole, by a field of its own or by a word of what the payer wrote; po_1 is not in po_12.
+_CREDIT: Final = r"""
+    WITH named AS (
+      SELECT e.id AS entry, min(p.id) AS payout, count(*) AS payouts
+      FROM settlements_payout p
+      JOIN settlements_bankentry e ON e.value_on BETWEEN p.value_on - 3 AND p.value_on + 31
+        OR e.value_on IS NULL AND e.booked_on BETWEEN p.value_on - 3 AND p.value_on + 31
+      JOIN settlements_bankstatement s ON s.id = e.statement_id AND s.state = 'accepted'
+      LEFT JOIN settlements_payoutcredit c ON c.entry_id = e.id
+      WHERE c.id IS NULL AND NOT e.is_reversal
+        -- A second credit of one that has landed is wanted too, while it is young.
+        AND (p.landed_on IS NULL
+             OR p.value_on >= (SELECT max(value_on) - 62 FROM settlements_payout))
+        AND (p.reference IN (e.end_to_end_id, e.reference, e.entry_reference)
+             OR p.reference = ANY (regexp_split_to_array(e.remittance, '[\s,;:/()]+')))
+      GROUP BY e.id
+    )
+    INSERT INTO settlements_payoutcredit (payout_id, entry_id)
+    SELECT payout, entry FROM named WHERE payouts = 1 ORDER BY entry
+    ON CONFLICT (entry_id) DO NOTHING
+"""
+
+_LAND: Final = """
+    WITH landed AS (
+      UPDATE settlements_payout p SET landed_on = coalesce(e.value_on, e.booked_on)
+      FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
+      WHERE c.payout_id = p.id AND p.landed_on IS NULL AND p.value_on IS NOT NULL
+        AND p.paid = p.net AND e.net = p.net
+        AND (SELECT count(*) FROM settlements_payoutcredit o WHERE o.payout_id = p.id) = 1
+      RETURNING p.id, p.reference
+    ), lines AS (
+      SELECT l.id, l.key, l.type FROM landed p
+      JOIN settlements_payoutpart part ON part.payout_id = p.id
+      JOIN settlements_statementline l
+        ON l.statement_id = part.statement_id AND l.payout = p.reference
+    ), marked AS (
+      INSERT INTO settlements_proofmark (settlement_id)
+      SELECT s.settlement_id FROM lines l
+      JOIN settlements_settlementline s ON s.attempt_id = l.key AND s.statement_line_id IS NULL
+      WHERE l.type = 'charge'
+      UNION
+      SELECT s.settlement_id FROM lines l
+      JOIN settlements_settlementline s ON s.statement_line_id = l.id
+    )
+    SELECT id FROM landed
+"""
+
+# A capture sits in the payout of its one statement line, if that says the same amount; anything else
+# in the payout of the line that told of it.
+_PROVABLE: Final = """
+    SELECT s.id FROM settlements_settlement s
+    WHERE s.id = ANY (%(ids)s::uuid[]) AND s.proved_at IS NULL AND NOT EXISTS (
+      SELECT FROM settlements_settlementline own
+      CROSS JOIN LATERAL (
+        SELECT count(*) AS told, count(*) FILTER (
+          WHERE p.landed_on IS NOT NULL AND p.paid = p.net
+            AND (own.statement_line_id IS NOT NULL OR l.gross = own.amount)) AS landed
+        FROM (
+          SELECT * FROM settlements_statementline WHERE id = own.statement_line_id
+          UNION ALL
+          SELECT * FROM settlements_statementline
+          WHERE own.statement_line_id IS NULL AND key = own.attempt_id AND type = 'charge'
+        ) l
+        JOIN settlements_statementimport f ON f.id = l.statement_id AND f.state = 'accepted'
+        LEFT JOIN settlements_payout p ON p.lane = f.lane AND p.reference = l.payout
+      ) seen
+      WHERE own.settlement_id = s.id AND (seen.told <> 1 OR seen.landed <> 1))
+"""
+
+_PROVE: Final = """
+    WITH proved AS (
+      SELECT *, row_number() OVER (PARTITION BY creator ORDER BY place) AS nth
+      FROM unnest(%(ids)s::uuid[], %(creators)s::uuid[], %(places)s::int[], %(events)s::uuid[],
+                  %(payloads)s::text[], %(digests)s::text[])
+        AS p (id, creator, place, event, payload, sha256)
+    ), noted AS (
+      UPDATE settlements_settlement s SET proved_at = %(business)s
+      FROM proved p WHERE s.id = p.id
+    ), counted AS (
+      SELECT creator, count(*) AS events FROM proved GROUP BY creator
+    ), sequenced AS (
+      UPDATE checkout_creator c SET event_seq = c.event_seq + counted.events
+      FROM counted WHERE c.id = counted.creator
+      RETURNING c.id, c.event_seq - counted.events AS before
+    )
+    INSERT INTO checkout_outboxmessage (
+      event_id, door, key, event_seq, type, subject, payload, payload_sha256, created_at,
+      available_at)
+    SELECT p.event, 'kafka', p.creator, s.before + p.nth, %(type)s, p.id, p.payload, p.sha256,
+           %(real)s, %(real)s
+    FROM proved p JOIN sequenced s ON s.id = p.creator
+    ORDER BY p.place
+"""
+
+_CASH: Final = """
+    SELECT day, lane, sum(due), sum(announced), sum(landed) FROM (
+      SELECT s.lands_on AS day, l.lane, l.amount AS due, 0.00 AS announced, 0.00 AS landed
+      FROM settlements_settlement s JOIN settlements_settlementline l ON l.settlement_id = s.id
+      WHERE s.proved_at IS NULL AND s.lands_on BETWEEN %(first)s AND %(last)s
+      UNION ALL
+      SELECT value_on, lane, 0.00, paid, 0.00 FROM settlements_payout
+      WHERE landed_on IS NULL AND value_on BETWEEN %(first)s AND %(last)s
+      UNION ALL
+      SELECT landed_on, lane, 0.00, 0.00, paid FROM settlements_payout
+      WHERE landed_on BETWEEN %(first)s AND %(last)s
+    ) cash
+    GROUP BY day, lane ORDER BY day, lane
+"""

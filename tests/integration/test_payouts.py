@@ -1,0 +1,406 @@
+"""Payouts add up, land by the bank's own credit, and prove the settlements whose lines they hold."""
+
+import threading
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from checkout import failpoints
+from checkout.failpoints import Crash
+from checkout.models import Attempt, OutboxMessage
+from checkout.topics import validate_payload
+from settlements import payouts, reconciliation
+from settlements.closing import close_periods
+from settlements.models import (
+    Kind,
+    Payout,
+    PayoutCredit,
+    PayoutPart,
+    ProofMark,
+    Settlement,
+)
+from settlements.payouts import Cash, cash_expected
+from settlements.settling import store_default_schedules
+from tests.factories import LANE, World
+from tests.factories_bank import Credit, bank_take_in
+from tests.factories_settlements import statement_text, take_in
+
+pytestmark = pytest.mark.django_db
+
+LAST_OF_JANUARY = date(2026, 1, 31)
+LEFT = date(2026, 2, 2)  # two days after the captures, as the sandbox does
+NAME = f"po_{LANE}_20260131"
+NET = Decimal("19.11")  # 19.99 less 2.9 % and 0.30
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.receive(charge := world.due_charge())
+    assert Attempt.objects.filter(charge=charge, outcome="captured").exists()
+    store_default_schedules(now=world.clock.now())
+    world.clock.forward(days=1)
+    close_periods(clock=world.clock, ages=world.ages)
+    world.clock.forward(days=2)
+    return world
+
+
+def prove(world: World) -> payouts.Proved:
+    return payouts.prove(clock=world.clock, ages=world.ages)
+
+
+def stated(world: World, folder: Path) -> Payout:
+    """The processor's file, from the capture to the day its payout left, gathered."""
+    take_in(statement_text(LAST_OF_JANUARY, LEFT), world=world, folder=folder)
+    prove(world)
+    return Payout.objects.get(reference=NAME)
+
+
+def credited(world: World, folder: Path, *credits: Credit, first: date = LEFT) -> None:
+    bank_take_in(credits, world=world, folder=folder, first=first, last=date(2026, 2, 8))
+
+
+def named(amount: str = str(NET), **other: object) -> Credit:
+    return Credit(amount, date(2026, 2, 3), **({"end_to_end": NAME} | other))  # type: ignore[arg-type]
+
+
+def found(world: World) -> list[tuple[str, str]]:
+    reconciliation.reconcile(clock=world.clock, ages=world.ages, kinds=[Kind.PAYOUT])
+    return [(each.code, each.explanation) for each in reconciliation.standing(kinds=[Kind.PAYOUT])]
+
+
+def raw(sql: str) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(sql)
+
+
+# --- Gathered ------------------------------------------------------------------------------------------
+
+
+def test_a_payout_is_what_its_lines_come_to(world, tmp_path: Path):
+    payout = stated(world, tmp_path)
+
+    sums = (payout.gross, payout.fees, payout.net, payout.paid)
+    assert sums == (Decimal("19.99"), Decimal("-0.88"), NET, NET)
+    assert (payout.lane, payout.processor, payout.value_on) == (LANE, "sandbox", LEFT)
+    assert (payout.line_count, payout.landed_on) == (1, None)
+
+
+def test_a_payout_spread_over_files_is_the_sum_of_its_parts(world, tmp_path: Path):
+    for n, day in enumerate((LAST_OF_JANUARY, date(2026, 2, 1), LEFT)):
+        take_in(statement_text(day), world=world, folder=tmp_path, name=f"{n}.csv")
+        prove(world)
+        prove(world)
+
+    payout = Payout.objects.get()
+    assert [(part.net, part.paid) for part in payout.parts.order_by("id")] == [
+        (NET, Decimal("0.00")),
+        (Decimal("0.00"), NET),
+    ]
+    assert (payout.net, payout.paid) == (NET, NET)
+
+
+def test_every_kind_of_line_is_in_one_sum(world, tmp_path: Path):
+    extra = [
+        ("refund", "-5.00", "0.10"),
+        ("dispute", "-2.00", "0.00"),
+        ("dispute_fee", "-1.50", "0.00"),
+        ("reversal", "2.00", "0.00"),
+        ("fee", "-0.20", "0.00"),
+        ("adjustment", "0.03", "0.00"),
+        ("reserve_hold", "-1.00", "0.00"),
+        ("reserve_release", "0.40", "0.00"),
+    ]
+    head, _, closing = statement_text(LAST_OF_JANUARY).rstrip("\n").rpartition("\n")
+    rows, balance = [], NET
+    for n, (type, gross, fee) in enumerate(extra):
+        net = Decimal(gross) - Decimal(fee)
+        balance += net
+        rows.append(f"x-{n},{type},,,2026-01-31T13:00:00Z,{gross},{fee},{net},USD,{NAME}")
+    closing = closing.replace(f",{NET},USD", f",{balance},USD")
+    take_in("\n".join([head, *rows, closing]) + "\n", world=world, folder=tmp_path)
+
+    prove(world)
+
+    payout = Payout.objects.get()
+    sums = {name: str(getattr(payout, name)) for name in ("refunds", "disputes", "adjustments")}
+    assert sums == {"refunds": "-5.00", "disputes": "0.00", "adjustments": "0.03"}
+    assert (str(payout.reserve), str(payout.fees)) == ("-0.60", "-2.68")
+    assert payout.net == balance
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_gatherers_at_once_and_one_that_died_add_each_file_once(tmp_path: Path):
+    world = World()
+    world.receive(world.due_charge())
+    world.clock.forward(days=3)
+    take_in(statement_text(LAST_OF_JANUARY, LEFT), world=world, folder=tmp_path)
+
+    def die() -> None:
+        raise Crash
+
+    failpoints.enable("commit.written", die)
+    try:
+        with pytest.raises(Crash):
+            prove(world)
+    finally:
+        failpoints.disable("commit.written")
+    assert not PayoutPart.objects.exists()
+    barrier = threading.Barrier(2)
+
+    def run() -> None:
+        try:
+            barrier.wait(20)
+            prove(world)
+        finally:
+            connection.close()
+
+    runs = [threading.Thread(target=run) for _ in range(2)]
+    for one in runs:
+        one.start()
+    for one in runs:
+        one.join()
+
+    assert PayoutPart.objects.count() == 1
+    assert Payout.objects.get().net == NET
+
+
+# --- Landed --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "credit",
+    [
+        named(),
+        named(end_to_end="NOTPROVIDED", words=f"Payout {NAME}, thank you"),
+        named(end_to_end="NOTPROVIDED", words=f"/INV/{NAME}"),
+    ],
+)
+def test_a_credit_that_names_the_payout_lands_it(world, tmp_path: Path, credit: Credit):
+    stated(world, tmp_path)
+    credited(world, tmp_path, credit)
+
+    assert prove(world).payouts == 1
+    assert prove(world).payouts == 0
+
+    assert Payout.objects.get().landed_on == date(2026, 2, 3)
+    assert found(world) == []
+
+
+def test_the_bank_may_be_first(world, tmp_path: Path):
+    credited(world, tmp_path, named())
+    assert prove(world).payouts == 0
+
+    assert stated(world, tmp_path).landed_on == date(2026, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "credit",
+    [
+        named(end_to_end="NOTPROVIDED"),
+        named(end_to_end=NAME + "1"),
+        named(end_to_end="NOTPROVIDED", words=f"{NAME}1"),
+        named(is_reversal=True),
+        Credit(str(NET), date(2026, 2, 8), end_to_end="another"),
+    ],
+)
+def test_r42_what_does_not_name_it_is_not_its_credit(world, tmp_path: Path, credit: Credit):
+    stated(world, tmp_path)
+    credited(world, tmp_path, credit)
+
+    prove(world)
+
+    assert Payout.objects.get().landed_on is None
+    assert not PayoutCredit.objects.exists()
+    ((code, said),) = found(world)
+    assert code == "missing"
+    assert f"{LANE} {NAME} of 19.11 USD left on 2026-02-02" in said
+
+
+@pytest.mark.parametrize(
+    ("credits", "code", "said"),
+    [
+        ([named("19.10")], "amount", "0.01 USD too little at the bank"),
+        ([named("19.12")], "amount", "0.01 USD too much at the bank"),
+        ([named(), named()], "duplicate", "2 times: 38.22 instead of 19.11"),
+    ],
+)
+def test_r38_a_credit_that_differs_by_a_cent_lands_nothing_and_is_named(
+    world, tmp_path: Path, credits, code, said
+):
+    stated(world, tmp_path)
+    credited(world, tmp_path, *credits)
+
+    prove(world)
+
+    assert Payout.objects.get().landed_on is None
+    ((found_code, explanation),) = found(world)
+    assert (found_code, said in explanation) == (code, True), explanation
+    assert not Settlement.objects.filter(proved_at__isnull=False).exists()
+
+
+def test_r38_a_payout_line_that_is_not_its_lines_sum_is_named(world, tmp_path: Path):
+    text = statement_text(LAST_OF_JANUARY, LEFT).replace(
+        f"-{NET},0.00,-{NET}", f"-{NET - 1},0.00,-{NET - 1}"
+    )
+    head, _, closing = text.rstrip("\n").rpartition("\n")
+    closing = closing.replace(",0.00,USD", ",1.00,USD")
+    take_in(f"{head}\n{closing}\n", world=world, folder=tmp_path)
+    credited(world, tmp_path, named(str(NET - 1)))
+
+    prove(world)
+
+    assert Payout.objects.get().landed_on is None
+    assert found(world) == [
+        (
+            "amount",
+            f"1.00 USD too little in the payout {LANE} {NAME}: its 1 lines come to 19.11, 18.11 left.",
+        )
+    ]
+
+
+def test_a_payout_that_no_bank_statement_covers_yet_is_not_missing(world, tmp_path: Path):
+    """R53's rule, for the bank."""
+    stated(world, tmp_path)
+    assert found(world) == []
+
+    bank_take_in([], world=world, folder=tmp_path, first=LEFT, last=date(2026, 2, 6))
+    assert found(world) == []
+
+
+def test_a_second_credit_after_it_landed_is_named(world, tmp_path: Path):
+    stated(world, tmp_path)
+    credited(world, tmp_path, named())
+    prove(world)
+    bank_take_in(
+        [Credit(str(NET), date(2026, 2, 9), NAME)],
+        world=world,
+        folder=tmp_path,
+        first=date(2026, 2, 9),
+        last=date(2026, 2, 9),
+        opening=str(NET),
+    )
+
+    prove(world)
+
+    assert [code for code, _ in found(world)] == ["duplicate"]
+
+
+# --- Proved --------------------------------------------------------------------------------------------
+
+
+def test_a_settlement_is_proved_once_all_its_lines_have_landed(world, tmp_path: Path):
+    stated(world, tmp_path)
+    assert Settlement.objects.get().proved_at is None
+    credited(world, tmp_path, named())
+
+    proved = prove(world)
+
+    assert (proved.settlements, proved.net) == (1, Decimal("19.99"))
+    assert Settlement.objects.get().proved_at == world.clock.business_now()
+    told = OutboxMessage.objects.get(type="settlement.proved")
+    validate_payload(told.type, told.payload)
+    assert told.subject == Settlement.objects.get().pk
+    assert prove(world).settlements == 0
+    assert not ProofMark.objects.exists()
+
+
+def test_a_settlement_that_is_closed_after_its_payout_landed_is_proved_then(world, tmp_path: Path):
+    """The fee came with the file, so it is in February's; the payout landed weeks before that closed."""
+    stated(world, tmp_path)
+    credited(world, tmp_path, named())
+    prove(world)
+    world.clock.forward(days=27)
+    close_periods(clock=world.clock, ages=world.ages)
+
+    assert prove(world).settlements == 1
+
+    late = Settlement.objects.get(period_start=date(2026, 2, 1))
+    assert (late.net, late.proved_at is None) == (Decimal("-0.88"), False)
+    told = OutboxMessage.objects.filter(key=late.creator_id, door="kafka").order_by("id")
+    assert list(told.values_list("event_seq", flat=True)) == list(range(1, len(told) + 1))
+
+
+def test_a_line_that_says_another_amount_than_was_captured_proves_nothing(world, tmp_path: Path):
+    """A cent kept back by the processor: payout and bank agree with each other, not with us."""
+    text = statement_text(LAST_OF_JANUARY, LEFT)
+    text = text.replace("19.99,0.88,19.11", "19.98,0.88,19.10").replace("19.11", "19.10")
+    take_in(text, world=world, folder=tmp_path)
+    credited(world, tmp_path, named("19.10"))
+
+    assert prove(world).payouts == 1
+
+    assert Settlement.objects.get().proved_at is None
+
+
+def test_a_capture_that_is_stated_twice_proves_nothing(world, tmp_path: Path):
+    """R41."""
+    row = next(r for r in statement_text(LAST_OF_JANUARY).splitlines() if ",charge," in r)
+    text = statement_text(LAST_OF_JANUARY, LEFT).replace(row, f"{row}\n{row}")
+    text = text.replace(f"-{NET},0.00,-{NET}", f"-{2 * NET},0.00,-{2 * NET}")
+    take_in(text, world=world, folder=tmp_path)
+    credited(world, tmp_path, named(str(2 * NET)))
+
+    assert prove(world).payouts == 1
+
+    assert Settlement.objects.get().proved_at is None
+
+
+# --- Cash ----------------------------------------------------------------------------------------------
+
+
+def test_cash_by_day_and_lane(world, tmp_path: Path):
+    window = {"first": date(2026, 2, 1), "last": date(2026, 2, 28)}
+    nothing = Decimal("0.00")
+    promised = Cash(LEFT, LANE, Decimal("19.99"), nothing, nothing)
+    assert cash_expected(**window) == [promised]
+
+    stated(world, tmp_path)
+    assert cash_expected(**window) == [Cash(LEFT, LANE, Decimal("19.99"), NET, nothing)]
+
+    credited(world, tmp_path, named())
+    prove(world)
+    assert cash_expected(**window) == [Cash(date(2026, 2, 3), LANE, nothing, nothing, NET)]
+    assert cash_expected(first=date(2026, 3, 1), last=date(2026, 3, 2)) == []
+
+
+# --- What the database refuses -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE settlements_payout SET gross = gross + 1, net = net + 1", "its parts say"),
+        ("UPDATE settlements_payout SET net = net + 1", "payout_net"),
+        ("UPDATE settlements_payout SET landed_on = '2026-02-03'", "no single credit"),
+        ("UPDATE settlements_payout SET reference = 'x'", "never change"),
+        ("DELETE FROM settlements_payout", "never changed or deleted"),
+        ("UPDATE settlements_payoutpart SET paid = 0", "never changed or deleted"),
+        ("DELETE FROM settlements_payoutpart", "never changed or deleted"),
+        ("DELETE FROM settlements_gatheredstatement", "never changed or deleted"),
+    ],
+)
+def test_r34_raw_sql_cannot_make_a_payout_say_something_else(world, tmp_path: Path, sql, said):
+    stated(world, tmp_path)
+
+    with pytest.raises(DatabaseError, match=said):
+        raw(sql)
+
+
+def test_what_has_landed_stays_landed(world, tmp_path: Path):
+    stated(world, tmp_path)
+    credited(world, tmp_path, named())
+    prove(world)
+
+    for sql in (
+        "UPDATE settlements_payout SET landed_on = NULL",
+        "UPDATE settlements_payout SET landed_on = landed_on + 1",
+        "DELETE FROM settlements_payoutcredit",
+        "UPDATE settlements_settlement SET proved_at = NULL",
+    ):
+        with pytest.raises(DatabaseError, match=r"stays landed|never change"):
+            raw(sql)
