@@ -6,5 +6,5 @@ from settlements.roles import settle_roles
 
 
 class Migration(migrations.Migration):
-    dependencies = [("settlements", "0017_payouts_kept")]
+    dependencies = [("settlements", "0018_payouts_kept")]
     operations = [migrations.RunPython(settle_roles, migrations.RunPython.noop)]

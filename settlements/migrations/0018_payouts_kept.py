@@ -8,7 +8,7 @@ HERE = Path(__file__)
 
 
 class Migration(migrations.Migration):
-    dependencies = [("settlements", "0016_payouts")]
+    dependencies = [("settlements", "0017_payouts")]
     operations = [
         migrations.RunSQL(
             HERE.with_suffix(".sql").read_text(), HERE.with_suffix(".down.sql").read_text()

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('settlements', '0015_settlement_roles'),
+        ('settlements', '0016_statement_roles'),
     ]
 
     operations = [
