@@ -8,6 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from devstack.ports import free_port
 from settlements.models import Discrepancy
 from tests.factories import World
 from tests.factories_settlements import edit
@@ -74,8 +75,9 @@ def test_as_of_a_day_records_nothing(world):
     assert Discrepancy.objects.count() == 0
 
 
-def test_kafka_away_ends_with_2(world, monkeypatch):
+def test_kafka_away_ends_with_2(world, settings, monkeypatch):
     """A pass that could not compare what was asked for is not a clean one."""
+    settings.KAFKA_BOOTSTRAP_SERVERS = f"127.0.0.1:{free_port()}"
     monkeypatch.setattr("checkout.topics.reading.ADMIN_SECONDS", 1.0)
 
     code, text = reconcile("events")

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -454,7 +454,7 @@ def test_while_something_is_parked_nothing_is_read_ahead(
 def test_a_lost_mark_in_a_backlog_ends_it(clock: FakeClock, aigerim: Creator) -> None:
     tell(aigerim, *range(1, 10), clock=clock)
     broker = FakeBroker()
-    with direct() as lock_connection:
+    with closing(direct()) as lock_connection:
         lock_connection.execute("SELECT pg_advisory_lock(7)")
         broker.before = end_relay_connections
 

@@ -331,6 +331,6 @@ def test_a_broker_that_is_down_marks_nothing_and_loses_nothing(
     [row] = rows(creator)
     assert row.acknowledged is None
     assert "TIMED_OUT" in row.pending.last_error
-    away.servers = servers
+    away.servers, away.timeout = servers, 10
     away.purge()
     assert relay(away, clock, lock_connection).marked == 1
