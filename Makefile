@@ -11,6 +11,7 @@ STAMP := .installed-$(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
 BIN := .venv/bin
 BENCH ?=
 TESTS ?=
+WORKERS ?= auto
 MINUTES ?= 10
 SEED ?=
 SEEDS ?= 1000
@@ -51,8 +52,8 @@ mutants: .venv/$(STAMP)  ## payment bugs put in one at a time, all or ONLY=name;
 	$(call step,mutants,$(BIN)/python -m tests.mutants $(ONLY) \
 		$(if $(filter command environment,$(firstword $(origin SEEDS))),--seeds $(SEEDS)))
 
-test: .venv/$(STAMP)  ## all tests
-	$(call step,tests,$(BIN)/python -m pytest $(TESTS))
+test: .venv/$(STAMP)  ## all tests, in two workers where there are two cores; WORKERS=0 for none
+	$(call step,tests,$(BIN)/python -m pytest $(if $(TESTS),$(TESTS),-n $(WORKERS)))
 
 check: .venv/$(STAMP)  ## format, lint, layers, types, migrations, deployment settings
 	$(call step,format,$(BIN)/ruff format --check .)

@@ -1,5 +1,6 @@
 """TCP ports of this machine: find a free one, and name who holds a taken one."""
 
+import os
 import random
 import socket
 
@@ -15,9 +16,13 @@ class NoFreePort(Exception):
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
+    """A port of 127.0.0.1 that nothing listens on now; FREE_PORTS=20000-25999 says of which.
+
+    Two that draw at once, before the servers of either listen, are given a range each.
+    """
+    first, last = os.environ.get("FREE_PORTS", f"{FIRST}-{LAST}").split("-")
     for _ in range(200):
-        port = random.SystemRandom().randint(FIRST, LAST)
+        port = random.SystemRandom().randint(int(first), int(last))
         if not is_taken(port=port):
             return port
     raise NoFreePort

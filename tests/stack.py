@@ -20,7 +20,9 @@ from devstack.kafka import Kafka
 from devstack.ports import free_port
 from devstack.postgres import Postgres
 from devstack.sqs import Sqs
+from tests.workers import own_ports
 
+os.environ["FREE_PORTS"] = own_ports()
 # Short and in the temporary folder: an unprivileged user must reach it, and unix sockets have short names.
 HOME = Path(tempfile.gettempdir()) / f"checkout-tests-{os.getpid()}"
 
@@ -61,15 +63,21 @@ set_environment()
 
 
 def pytest_configure() -> None:
-    for old in HOME.parent.glob("checkout-tests-*"):
-        if not psutil.pid_exists(int(old.name.rpartition("-")[2])):  # its run was killed
-            shutil.rmtree(old, ignore_errors=True)
+    remove_what_was_left()
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(mode=0o711)
 
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
+    remove_what_was_left()
+
+
+def remove_what_was_left() -> None:
+    """The folders of runs and workers that were killed; their servers have died with them."""
+    for old in HOME.parent.glob("checkout-tests-*"):
+        if not psutil.pid_exists(int(old.name.rpartition("-")[2])):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)

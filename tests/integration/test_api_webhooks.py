@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.db import connections
@@ -29,7 +29,8 @@ def platform() -> Platform:
     return ready_platform()
 
 
-EVENT = {"id": "evt_1", "type": "charge.updated", "reference": str(uuid4())}
+REFERENCE = "5e1d0b5c-6f0a-4a53-9b39-0c8f3a1d7e42"
+EVENT = {"id": "evt_1", "type": "charge.updated", "reference": REFERENCE}
 
 
 def test_r28_a_webhook_is_stored_answered_and_not_yet_believed(platform: Platform) -> None:
@@ -96,8 +97,8 @@ def test_f24_a_forged_webhook_is_a_401(platform: Platform, sign: Callable[[bytes
         b"\xff\xfe",
         b"\x00",
         b"[]",
-        b'{"id": "\\u0000", "type": "x", "reference": "%s"}' % str(uuid4()).encode(),
-        b'{"id": "\\ud800", "type": "x", "reference": "%s"}' % str(uuid4()).encode(),
+        b'{"id": "\\u0000", "type": "x", "reference": "%s"}' % REFERENCE.encode(),
+        b'{"id": "\\ud800", "type": "x", "reference": "%s"}' % REFERENCE.encode(),
         json.dumps(EVENT | {"id": "e" * 500, "type": "t" * 500}).encode(),
         b"[" * 5000,
     ],

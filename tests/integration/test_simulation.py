@@ -17,6 +17,7 @@ from tests.simulation.campaign import regressions
 from tests.simulation.plan import ELSEWHERE, FAULTS, Plan
 from tests.simulation.run import Simulation
 from tests.situations import cancel, rewrite
+from tests.workers import processes
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 150
@@ -38,20 +39,21 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     told = tmp_path_factory.mktemp("campaign") / "told.json"
     command = [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS)]
     command += ["--alone", str(ALONE), "--steps", str(STEPS), "--json", str(told), "--shrink", "30"]
+    command += ["--jobs", str(processes())]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert told.exists(), ran.stdout + ran.stderr
     found: dict[str, Any] = json.loads(told.read_text("utf-8"))
     return found
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_fixed_schedules_keep_every_invariant(campaign: dict[str, Any]) -> None:
     """I1 to I7: what is accepted is charged once, booked once, told once, and comes to rest."""
     assert campaign["failed"] == []
     assert campaign["done"] == SEEDS + ALONE * len(FAULTS) > 200
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_every_simulated_fault_strikes(campaign: dict[str, Any], simulation: Simulation) -> None:
     """A fault that never strikes shows nothing: F1 to F33, those of ELSEWHERE apart.
 
@@ -70,7 +72,7 @@ def _strikes(simulation: Simulation, fault: str) -> bool:
     return False
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_seed_is_a_history_in_whichever_process(
     campaign: dict[str, Any], simulation: Simulation
 ) -> None:

@@ -21,6 +21,7 @@ from tests.simulation import campaign  # noqa: E402
 from tests.simulation.campaign import Campaign, Outcome, say  # noqa: E402
 from tests.simulation.plan import FAULTS, Plan  # noqa: E402
 from tests.simulation.run import STEPS, simulation  # noqa: E402
+from tests.workers import cores  # noqa: E402
 
 
 def main() -> int:
@@ -52,7 +53,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=counted, default=STEPS, help="steps of a schedule")
     parser.add_argument("--failures", type=counted, default=5, help="stop after so many")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after so long")
-    parser.add_argument("--jobs", type=counted, default=campaign.cores(), help="processes")
+    parser.add_argument("--jobs", type=counted, default=cores(), help="processes")
     parser.add_argument("--shrink", type=float, default=60.0, help="seconds for a shorter failure")
     parser.add_argument("--keep", action="store_true", help="add failures to the regressions")
     parser.add_argument("--json", default="", help="write what happened to this file")

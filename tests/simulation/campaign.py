@@ -7,7 +7,6 @@ matter. What fails is made shorter, printed, and kept in `regressions.jsonl`, wh
 import gc
 import json
 import multiprocessing
-import os
 import resource
 import signal
 import subprocess
@@ -249,7 +248,3 @@ def keep(failed: Sequence[Result]) -> int:
         with REGRESSIONS.open("a", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in new))
     return len(new)
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

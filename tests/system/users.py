@@ -56,6 +56,7 @@ class Runner:
         # No HOME that can be written, as on a build machine.
         return {
             "PATH": os.environ["PATH"],
+            "FREE_PORTS": os.environ["FREE_PORTS"],
             "HOME": "/nonexistent",
             "PYTHONDONTWRITEBYTECODE": "1",
             **self.environment,
