@@ -24,7 +24,8 @@ from settlements.models import (
     StatementFile,
     StatementImport,
 )
-from settlements.statements import NOTHING_TOLD, Progress, import_statement
+from settlements.spool import Progress
+from settlements.statements import NOTHING_TOLD, import_statement
 
 BANK: Final = "bank"
 # Names under which transfer programs keep what is not complete yet.

@@ -4,25 +4,23 @@ A camt.053 file may hold statements of several accounts. Each is compared with i
 opening + entries = closing, and opening = the former closing (R40).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from django.db import connection, transaction
 from django.db.models import Count, Q, QuerySet, Sum
 
 from checkout.clock import Moment
-from settlements.formats.camt import BankItem, Entry, Statement, read_statements
+from settlements.formats.camt import Entry, Statement, read_statements
 from settlements.formats.lines import KEPT, BadRow, Refused
 from settlements.formats.source import Bounds, Source, Torn, opened
 from settlements.models import NOTHING, BankStatement, ImportState
+from settlements.spool import Progress, Spool
 
-PROGRESS_EVERY: Final = 1000
 DEFAULT_BOUNDS: Final = Bounds()
-
-Progress: TypeAlias = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,11 @@ def import_bank_statement(
     add up or follow is stored and set aside (R40). Raises Refused, with nothing stored, when an entry
     or a balance cannot be read, Torn when the file changes meanwhile, and OSError.
     """
-    with opened(path, bounds) as source:
+    with opened(path, bounds) as source, Spool(progress) as spool:
         known = _known(source)
         if known:
             return BankImported(known, again=True)
-        read = _read(source)
+        read = _read(source, spool)
         with transaction.atomic():
             _lock({each.account for each in read})
             known = _known(source)
@@ -73,7 +71,8 @@ def import_bank_statement(
                 _stored(each, source, name=path.name, by=by, now=now)
                 for each in sorted(read, key=_order)
             ]
-            _copy(statements, read_statements(source.chunks()), progress)
+            _copy(statements, spool)
+            source.must_be_unchanged()
             released = _release({each.account for each in read}, now=now)
             return BankImported(statements, again=False, released=released)
 
@@ -90,14 +89,17 @@ def preview_bank_statement(
         return BankPreview(source.sha256, statements, _known(source))
 
 
-def _read(source: Source) -> list[Statement]:
-    """What stands around the entries, all of which can be read. Raises Refused."""
+def _read(source: Source, spool: Spool | None = None) -> list[Statement]:
+    """What stands around the entries, which go into the spool if there is one. Raises Refused."""
     bad: list[BadRow] = []
     faults, statements = 0, []
     for item in read_statements(source.chunks()):
-        if isinstance(item, Statement):
+        if isinstance(item, Entry):
+            if spool is not None:
+                spool.add(item.position, _columns(item))
+        elif isinstance(item, Statement):
             statements.append(item)
-        elif isinstance(item, BadRow):
+        else:
             faults += 1
             if len(bad) < KEPT:
                 bad.append(item)
@@ -213,33 +215,18 @@ def _followers(accounts: Iterable[str]) -> Iterator[BankStatement]:
             yield statement
 
 
-def _copy(
-    statements: Sequence[BankStatement], items: Iterable[BankItem], progress: Progress
-) -> None:
-    """Stream the entries into the table, and see that they are those that were added up."""
-    ids = {statement.position: statement.pk for statement in statements}
-    copied = 0
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for item in items:
-            if isinstance(item, BadRow):
-                raise Refused([item])
-            if not isinstance(item, Entry):
-                continue
-            copy.write_row(_columns(ids[item.position], item))
-            copied += 1
-            if copied % PROGRESS_EVERY == 0:
-                progress(PROGRESS_EVERY)
-    progress(copied % PROGRESS_EVERY)
+def _copy(statements: Sequence[BankStatement], spool: Spool) -> None:
+    """Send the entries into the table, and see that they are those that were added up."""
+    spool.send(copy=_COPY, ids={statement.position: statement.pk for statement in statements})
     for statement in statements:
         stored = statement.entries.aggregate(count=Count("id"), movement=Sum("net"))
         movement: Decimal = stored["movement"] or NOTHING
         if (stored["count"], movement) != (statement.entry_count, statement.movement):
-            raise Torn(f"{statement.file_name} changed while it was read; import it again")
+            raise Torn(f"{statement}: what was stored is not what was read; import it again")
 
 
-def _columns(statement_id: int, entry: Entry) -> tuple[object, ...]:
+def _columns(entry: Entry) -> tuple[object, ...]:
     return (
-        statement_id,
         entry.number,
         entry.booked_on,
         entry.value_on,

@@ -6,12 +6,12 @@ one, or holds a line type nobody agreed on is set aside with the reason (R40); i
 itself once the file before it has come.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID, uuid5
 
 from django.db import connection, transaction
@@ -46,14 +46,12 @@ from settlements.models import (
     StatementImport,
     StatementLine,
 )
+from settlements.spool import Progress, Spool
 
-PROGRESS_EVERY: Final = 1000
 # A line that names no attempt of ours still needs a key to be looked at again by.
 LINES: Final = UUID("b3a3f1de-6a39-5a0e-8a4c-2f2b8a6f9b70")
 NOTHING_TOLD: Final = Told()
 DEFAULT_BOUNDS: Final = Bounds()
-
-Progress: TypeAlias = Callable[[int], None]
 
 
 class FeesDiffer(Exception):
@@ -101,14 +99,14 @@ def import_statement(
     The same file again adds nothing; two equal lines in a file are two (R39, R41). A file that does
     not add up or follow is stored and set aside (R40). Raises Refused, with nothing stored, when a
     row cannot be read, Torn when the file changes meanwhile, and OSError. `progress` is told how many
-    more lines are stored.
+    more lines are read.
     """
-    with opened(path, bounds) as source:
+    with opened(path, bounds) as source, Spool(progress) as spool:
         known = _known(lane, source)
         if known:
             return Imported(known, again=True)
         # Before the transaction: it must not stand idle while a million lines are read.
-        reading = _Reading.of(source, lane=lane, format_name=format_name, told=told)
+        reading = _read(source, lane=lane, format_name=format_name, told=told, spool=spool)
         with transaction.atomic():
             _lock(lane)
             known = _known(lane, source)
@@ -116,7 +114,8 @@ def import_statement(
                 return Imported(known, again=True)
             statement = _statement(reading, processor=processor, lane=lane, by=by, now=now)
             statement.save(force_insert=True)
-            _copy(statement, reading.items(), progress)
+            _copy(statement, spool)
+            source.must_be_unchanged()
             failpoint("statement.copied")
             if statement.state == ImportState.QUARANTINED:
                 note_days(statement=statement, state=ExpectationState.QUARANTINED, ages=ages)
@@ -138,7 +137,7 @@ def preview_statement(
 ) -> Preview:
     """Read a file as `import_statement` would, and say what would become of it. Raises the same."""
     with opened(path, bounds) as source:
-        reading = _Reading.of(source, lane=lane, format_name=format_name, told=told)
+        reading = _read(source, lane=lane, format_name=format_name, told=told)
         statement = _statement(reading, processor=processor, lane=lane, by=by, now=now)
         return Preview(
             sha256=source.sha256,
@@ -158,21 +157,27 @@ class _Reading:
     told: Told
     summary: Summary
 
-    @classmethod
-    def of(cls, source: Source, *, lane: str, format_name: str, told: Told) -> "_Reading":
-        """Read it through. Raises Refused."""
-        name = told.file_name or source.path.name
-        told = replace(told, file_name=name, zone=statement_zone(lane))
-        chosen = FORMATS[format_name] if format_name else recognise(source.head())
-        summary = summarise(chosen.read(source.chunks(), told))
-        if summary.zone not in {None, told.zone.key}:
-            reason = f"its days are {summary.zone}'s, those of {lane} are {told.zone.key}'s"
-            raise Refused([BadRow(1, f"{reason}; see the statement terms of {lane}")])
-        return cls(source, chosen, told, summary)
 
-    def items(self) -> Iterable[Item]:
-        """The same again, from the start."""
-        return self.format.read(self.source.chunks(), self.told)
+def _read(
+    source: Source, *, lane: str, format_name: str, told: Told, spool: Spool | None = None
+) -> _Reading:
+    """Read a file through, and keep its lines in the spool if there is one. Raises Refused."""
+    name = told.file_name or source.path.name
+    told = replace(told, file_name=name, zone=statement_zone(lane))
+    chosen = FORMATS[format_name] if format_name else recognise(source.head())
+    items = chosen.read(source.chunks(), told)
+    summary = summarise(items if spool is None else _spooled(items, spool, lane=lane))
+    if summary.zone not in {None, told.zone.key}:
+        reason = f"its days are {summary.zone}'s, those of {lane} are {told.zone.key}'s"
+        raise Refused([BadRow(1, f"{reason}; see the statement terms of {lane}")])
+    return _Reading(source, chosen, told, summary)
+
+
+def _spooled(items: Iterable[Item], spool: Spool, *, lane: str) -> Iterator[Item]:
+    for item in items:
+        if isinstance(item, Line):
+            spool.add(0, _columns(lane, item))
+        yield item
 
 
 def agree_fees(*, lane: str, valid_from: date, rate: Decimal, fixed: Decimal) -> bool:
@@ -321,33 +326,21 @@ def _cover(statement: StatementImport, *, now: Moment, ages: Ages) -> None:
     rescue.stop_asking(attempt_ids=list(not_listed.values_list("pk", flat=True)), now=now)
 
 
-def _copy(statement: StatementImport, items: Iterable[Item], progress: Progress) -> None:
-    """Stream the movements into the table, and see that they are those that were added up."""
-    copied = 0
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for item in items:
-            if isinstance(item, BadRow):
-                raise Refused([item])
-            if not isinstance(item, Line):
-                continue
-            copy.write_row(_columns(statement, item))
-            copied += 1
-            if copied % PROGRESS_EVERY == 0:
-                progress(PROGRESS_EVERY)
-    progress(copied % PROGRESS_EVERY)
+def _copy(statement: StatementImport, spool: Spool) -> None:
+    """Send the movements into the table, and see that they are those that were added up."""
+    spool.send(copy=_COPY, ids={0: statement.pk})
     stored = statement.lines.aggregate(count=Count("id"), movement=Sum("net"))
     if (stored["count"], stored["movement"] or NOTHING) != (
         statement.line_count,
         statement.movement,
     ):
-        raise Torn(f"{statement.file_name} changed while it was read; import it again")
+        raise Torn(f"{statement.file_name}: what was stored is not what was read; import it again")
 
 
-def _columns(statement: StatementImport, line: Line) -> tuple[object, ...]:
+def _columns(lane: str, line: Line) -> tuple[object, ...]:
     return (
-        statement.pk,
         line.number,
-        _key(statement.lane, line),
+        _key(lane, line),
         line.line_id,
         line.type,
         line.reference,

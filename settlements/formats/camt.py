@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from checkout.money import CURRENCY
 from settlements.formats.lines import DAY, BadRow, amount, too_long
-from settlements.formats.xml import Found, Hostile, Paths, Reader
+from settlements.formats.xml import Found, Hostile, paths, read_paths
 from settlements.models import NOTHING
 
 VERSIONS: Final = ("02", "08", "14")
@@ -34,7 +34,7 @@ _DETAIL: Final = f"{_ENTRY}/NtryDtls/TxDtls"
 _PARTIES: Final = f"{_DETAIL}/RltdPties"
 _CODE: Final = f"{_ENTRY}/BkTxCd"
 
-PATHS: Final = Paths(
+PATHS: Final = paths(
     {
         f"{_STATEMENT}/Id": "id",
         f"{_STATEMENT}/ElctrncSeqNb": "sequence",
@@ -155,7 +155,7 @@ def read_statements(chunks: Iterable[bytes]) -> Iterator[BankItem]:
 
     reading = _Account(position=1)
     try:
-        for path, line, found in Reader(PATHS, on_root=on_root).read(chunks):
+        for path, line, found in read_paths(chunks, PATHS, on_root=on_root):
             if path == _BALANCE:
                 reading.balance(line, found)
             elif path == _ENTRY:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -145,6 +146,8 @@ def summarise(items: Iterable[Item]) -> Summary:
     return _summary(frames, {name: _sum(total) for name, total in sums.items()}, unknown)
 
 
+# Subscriptions have few prices: most amounts of a file have been read before.
+@lru_cache(maxsize=4096)
 def amount(text: str) -> Decimal | None:
     """An amount with at most two places, or None: `-19.99`, `19.9`, `19` (R2, R3)."""
     if not _AMOUNT.fullmatch(text):

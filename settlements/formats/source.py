@@ -48,6 +48,7 @@ class Source:
     path: Path
     file: BufferedIOBase
     size: int
+    modified: int
     sha256: str
     bounds: Bounds
 
@@ -70,6 +71,12 @@ class Source:
         """The first piece of the content, to recognise it by."""
         return next(self.chunks(), b"")
 
+    def must_be_unchanged(self) -> None:
+        """Raises Torn when the file is no longer what its hash was taken of."""
+        now = self.path.stat()
+        if (now.st_size, now.st_mtime_ns) != (self.size, self.modified):
+            raise Torn(f"{self.path.name} changed while it was read; import it again")
+
     def _check(self, read: int) -> None:
         if read > self.bounds.largest_bytes:
             raise _refused(
@@ -86,7 +93,7 @@ class Source:
 def opened(path: Path, bounds: Bounds) -> Iterator[Source]:
     """Open a file to be imported. Raises Refused when it is too large, or no file, and OSError.
 
-    Its size is asked before a byte is read. Raises Torn at the end when it changed meanwhile.
+    Its size is asked before a byte is read.
     """
     before = path.stat()
     if not stat.S_ISREG(before.st_mode):
@@ -98,10 +105,7 @@ def opened(path: Path, bounds: Bounds) -> Iterator[Source]:
         )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        yield Source(path, file, before.st_size, digest, bounds)
-    after = path.stat()
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise Torn(f"{path.name} changed while it was read; import it again")
+        yield Source(path, file, before.st_size, before.st_mtime_ns, digest, bounds)
 
 
 class Content(Protocol):

@@ -16,9 +16,6 @@ LONGEST_TOKEN: Final = 1 << 20
 # A batch may list thousands of payments in one entry; so many of each text are kept.
 KEPT: Final = 20
 
-_NOWHERE: Final = 0
-_ROOT: Final = 1
-
 
 class Hostile(Exception):
     """The file does what no statement does; `number` is the line, from 1."""
@@ -28,132 +25,175 @@ class Hostile(Exception):
         super().__init__(reason)
 
 
-class Paths:
+class Node:
+    """One element on the way to what is wanted: what lies below, and what to do with it."""
+
+    __slots__ = ("attributes", "below", "counted", "ends", "text")
+
+    def __init__(self) -> None:
+        self.below: dict[str, Node] = {}
+        self.text = self.counted = self.ends = ""
+        self.attributes: list[tuple[str, str]] = []
+
+    def find(self, path: str) -> "Node":
+        """The element at this path from here, made if it is not there."""
+        here = self
+        for element in path.split("/"):
+            here = here.below.setdefault(element, Node())
+        return here
+
+    def within(self, prefix: str) -> "Node":
+        """The same elements by the names they have in a namespace."""
+        named = Node()
+        named.text, named.counted, named.ends = self.text, self.counted, self.ends
+        named.attributes = self.attributes
+        named.below = {prefix + name: node.within(prefix) for name, node in self.below.items()}
+        return named
+
+
+def paths(wanted: Mapping[str, str], *, ends: Iterable[str]) -> Node:
     """Which texts are wanted: path from the root → name; `a/b/@c` is an attribute, `a/b/@#` how many.
 
-    Built once into steps from state to state, so that an element costs one look-up.
+    At the end of each path in `ends` what was found so far is handed over.
     """
-
-    def __init__(self, wanted: Mapping[str, str], *, ends: Iterable[str]) -> None:
-        self.steps: dict[tuple[int, str], int] = {}
-        self.texts: dict[int, str] = {}
-        self.attributes: dict[int, tuple[tuple[str, str], ...]] = {}
-        for path, name in wanted.items():
-            element, _, attribute = path.partition("/@")
-            state = self._state(element)
-            if attribute:
-                self.attributes[state] = (*self.attributes.get(state, ()), (attribute, name))
-            else:
-                self.texts[state] = name
-        self.ends = {self._state(path): path for path in ends}
-
-    def _state(self, path: str) -> int:
-        state = _ROOT
-        for element in path.split("/"):
-            state = self.steps.setdefault((state, element), len(self.steps) + _ROOT + 1)
-        return state
+    root = Node()
+    for path, name in wanted.items():
+        element, _, attribute = path.partition("/@")
+        node = root.find(element)
+        if attribute == "#":
+            node.counted = name
+        elif attribute:
+            node.attributes.append((attribute, name))
+        else:
+            node.text = name
+    for path in ends:
+        root.find(path).ends = path
+    return root
 
 
 Found = dict[str, list[str]]
+Ended = tuple[str, int, Found]
 
 
-class Reader:
-    """Pushes pieces of a file through expat and collects what was found at each path's end."""
+def read_paths(
+    chunks: Iterable[bytes], root: Node, *, on_root: Callable[[str, str], str]
+) -> Iterator[Ended]:
+    """Each wanted end: its path, its line, and what was found since the last one. Raises Hostile.
 
-    def __init__(self, paths: Paths, *, on_root: Callable[[str, str], str]) -> None:
-        """`on_root` is given namespace and name of the first element; a text it returns refuses."""
-        self._paths, self._on_root = paths, on_root
-        self._state, self._stack = _ROOT, list[int]()
-        self._text: list[str] | None = None
-        self._length = 0
-        self._prefix = ""
-        self._found: Found = {}
-        self._ended: list[tuple[str, int, Found]] = []
-        self._parser = expat.ParserCreate(namespace_separator="}")
-        self._parser.buffer_text = True
-        self._parser.XmlDeclHandler = self._declaration
-        self._parser.StartDoctypeDeclHandler = self._doctype
-        self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
-        self._parser.CharacterDataHandler = self._characters
-
-    def read(self, chunks: Iterable[bytes]) -> Iterator[tuple[str, int, Found]]:
-        """Each wanted end: its path, its line, and what was found since the last one. Raises Hostile."""
-        fed = 0
-        for chunk in chunks:
-            fed += len(chunk)
-            yield from self._push(chunk, is_last=False)
-            if fed - self._parser.CurrentByteIndex > LONGEST_TOKEN:
-                raise Hostile(self._line, "a tag or text is longer than a megabyte")
-        yield from self._push(b"", is_last=True)
-
-    def _push(self, chunk: bytes, *, is_last: bool) -> Iterator[tuple[str, int, Found]]:
-        try:
-            self._parser.Parse(chunk, is_last)
-        except expat.ExpatError as error:
-            why = expat.errors.messages.get(error.code, str(error))
-            raise Hostile(error.lineno, f"it is not well-formed XML: {why}") from None
-        except ValueError as error:
-            raise Hostile(self._line, f"it is not XML we read: {error}") from None
-        ended, self._ended = self._ended, []
+    `on_root` is given namespace and name of the first element; a text it returns refuses the file.
+    """
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.buffer_text = True
+    ended: list[Ended] = []
+    _follow(parser, root, ended, on_root)
+    _forbid(parser)
+    fed = 0
+    for chunk in chunks:
+        fed += len(chunk)
+        _push(parser, chunk, is_last=False)
         yield from ended
+        ended.clear()
+        if fed - parser.CurrentByteIndex > LONGEST_TOKEN:
+            raise Hostile(_line(parser), "a tag or text is longer than a megabyte")
+    _push(parser, b"", is_last=True)
+    yield from ended
 
-    @property
-    def _line(self) -> int:
-        return max(1, self._parser.CurrentLineNumber)
 
-    def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+def _push(parser: expat.XMLParserType, chunk: bytes, *, is_last: bool) -> None:
+    try:
+        parser.Parse(chunk, is_last)
+    except expat.ExpatError as error:
+        why = expat.errors.messages.get(error.code, str(error))
+        raise Hostile(error.lineno, f"it is not well-formed XML: {why}") from None
+    except ValueError as error:
+        raise Hostile(_line(parser), f"it is not XML we read: {error}") from None
+
+
+def _line(parser: expat.XMLParserType) -> int:
+    return max(1, parser.CurrentLineNumber)
+
+
+def _forbid(parser: expat.XMLParserType) -> None:
+    """Nothing that a statement has no need of."""
+
+    def declaration(_version: str, encoding: str | None, _standalone: int) -> None:
         if encoding and encoding.upper() not in {"UTF-8", "UTF8", "US-ASCII", "ASCII"}:
-            raise Hostile(self._line, f"it is written in {encoding}; ISO 20022 is UTF-8")
+            raise Hostile(_line(parser), f"it is written in {encoding}; ISO 20022 is UTF-8")
 
-    def _doctype(self, *_: object) -> None:
+    def doctype(*_: object) -> None:
         raise Hostile(
-            self._line, "it declares a document type; statements have none, and none is read"
+            _line(parser), "it declares a document type; statements have none, and none is read"
         )
 
-    def _start(self, name: str, attributes: Mapping[str, str]) -> None:
-        if not self._stack:
-            self._begin(name)
-        elif len(self._stack) > DEEPEST:
-            raise Hostile(self._line, f"its elements are nested more than {DEEPEST} deep")
-        self._stack.append(self._state)
-        local = name.removeprefix(self._prefix)
-        self._state = state = self._paths.steps.get((self._state, local), _NOWHERE)
-        if state in self._paths.texts:
-            self._text, self._length = [], 0
-        for attribute, called in self._paths.attributes.get(state, ()):
-            if attribute == "#":
-                self._found[called] = [str(int(self._found.get(called, ["0"])[0]) + 1)]
-            else:
-                self._keep(called, attributes.get(attribute, ""))
+    parser.XmlDeclHandler = declaration
+    parser.StartDoctypeDeclHandler = doctype
 
-    def _begin(self, name: str) -> None:
-        namespace, _, local = name.rpartition("}")
-        self._prefix = f"{namespace}}}" if namespace else ""
-        if reason := self._on_root(namespace, local):
-            raise Hostile(self._line, reason)
 
-    def _end(self, _name: str) -> None:
-        state = self._state
-        called = self._paths.texts.get(state)
-        if called is not None and self._text is not None:
-            self._keep(called, "".join(self._text).strip())
-            self._text = None
-        self._state = self._stack.pop()
-        path = self._paths.ends.get(state)
-        if path is not None:
-            self._ended.append((path, self._line, self._found))
-            self._found = {}
+def _follow(  # noqa: C901
+    parser: expat.XMLParserType,
+    root: Node,
+    ended: list[Ended],
+    on_root: Callable[[str, str], str],
+) -> None:
+    """Walk along with the parser from node to node; what is on no wanted path is only counted.
 
-    def _characters(self, text: str) -> None:
-        if self._text is None:
+    Longer than others, and closures instead of methods: they are called thirty times an entry, and
+    half of an import is spent here.
+    """
+    above: list[Node] = []
+    here, skipped = root, 0
+    text, is_kept = "", False
+    found: Found = {}
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        nonlocal here, skipped, text, is_kept
+        if here is root:
+            namespace, _, local = name.rpartition("}")
+            if reason := on_root(namespace, local):
+                raise Hostile(_line(parser), reason)
+            here = root.within(f"{namespace}}}" if namespace else "")
+        node = None if skipped else here.below.get(name)
+        if node is None:
+            skipped += 1
+            if skipped > DEEPEST:
+                raise Hostile(_line(parser), f"its elements are nested more than {DEEPEST} deep")
             return
-        self._length += len(text)
-        if self._length > LONGEST_TEXT:
-            raise Hostile(self._line, f"a text is longer than {LONGEST_TEXT} characters")
-        self._text.append(text)
+        above.append(here)
+        here = node
+        if node.text:
+            text, is_kept = "", True
+        for attribute, called in node.attributes:
+            keep(called, attributes.get(attribute, ""))
+        if node.counted:
+            found[node.counted] = [str(int(found.get(node.counted, ["0"])[0]) + 1)]
 
-    def _keep(self, called: str, text: str) -> None:
-        kept = self._found.setdefault(called, [])
-        if len(kept) < KEPT:
-            kept.append(text)
+    def end(_name: str) -> None:
+        nonlocal here, skipped, is_kept, found
+        if skipped:
+            skipped -= 1
+            return
+        if is_kept and here.text:
+            keep(here.text, text.strip())
+            is_kept = False
+        if here.ends:
+            ended.append((here.ends, parser.CurrentLineNumber, found))
+            found = {}
+        here = above.pop()
+
+    def characters(more: str) -> None:
+        nonlocal text
+        if is_kept and not skipped:
+            text += more
+            if len(text) > LONGEST_TEXT:
+                raise Hostile(_line(parser), f"a text is longer than {LONGEST_TEXT} characters")
+
+    def keep(called: str, value: str) -> None:
+        kept = found.get(called)
+        if kept is None:
+            found[called] = [value]
+        elif len(kept) < KEPT:
+            kept.append(value)
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = characters

@@ -194,6 +194,20 @@ def test_a_type_that_nobody_agreed_on_sets_the_file_aside(world, tmp_path):
     assert "is of the type 'cashback'" in imported.statement.reason
 
 
+def test_what_stands_in_a_field_is_stored_as_it_stands(world, tmp_path):
+    """What COPY gives a meaning to has none in a file: tabs, line ends, backslashes, `\\N`."""
+    text = statement_text(DAY).replace(
+        "cis-2026-01-31-closing",
+        'x,fee,"a\tb\nc\\N\r\\",\\N,2026-01-31T23:00:00Z,0.00,0.00,0.00,USD,"é ""q"""\ncis-2026-01-31-closing',
+    )
+
+    take_in(text, world=world, folder=tmp_path)
+
+    line = StatementLine.objects.get(line_id="x")
+    assert line.reference == "a\tb\nc\\N\r\\"
+    assert (line.processor_reference, line.payout) == ("\\N", 'é "q"')
+
+
 # --- Expected files -------------------------------------------------------------------------------
 
 

@@ -335,6 +335,7 @@ def test_a_file_that_changes_while_it_is_read_is_torn(tmp_path):
         with opened(path, SMALL) as source:
             assert b"".join(source.chunks())
             path.write_text(CSV * 2)
+            source.must_be_unchanged()
 
     with pytest.raises(Torn):
         read_while_it_grows()
