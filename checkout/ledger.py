@@ -105,6 +105,11 @@ def receivable(*, charge_id: UUID) -> Decimal:
     return _sum(LedgerPosting.objects.filter(charge_id=charge_id, account=A.RECEIVABLE))
 
 
+def is_written_off(*, charge_id: UUID) -> bool:
+    """Whether the books hold this charge's loss, whatever its row says."""
+    return LedgerEntry.objects.filter(charge_id=charge_id, kind=EntryKind.WRITTEN_OFF).exists()
+
+
 def balance(*, account: LedgerAccount) -> Decimal:
     """What an account holds, in USD; a debit balance is positive."""
     return _sum(LedgerPosting.objects.filter(account=account))

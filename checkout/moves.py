@@ -93,7 +93,13 @@ def exhaust(
 
 
 def void(charge: Charge, *, now: Moment) -> None:
-    """Cancelled before anything was captured: close the receivable; terminal."""
+    """Cancelled before anything was captured: close the receivable; terminal.
+
+    What was written off is so again: its loss is booked, and a voided charge has none (R34, F27).
+    """
+    if ledger.is_written_off(charge_id=charge.pk):
+        _write_off_again(charge, now=now)
+        return
     ledger.close_receivable(charge=charge, kind=EntryKind.VOIDED, now=now)
     charge.move(S.VOIDED, awaits=Awaits.NOTHING, next_round_at=None, **seen(now))
     record_charge_event(charge, "charge.voided", now=now)
@@ -158,6 +164,14 @@ def repair_paid(charge: Charge, *, now: Moment) -> None:
     """The row says owed, an attempt holds the capture: the attempt is right (R26, F27)."""
     charge.move(S.SUCCEEDED, awaits=Awaits.NOTHING, next_round_at=None, **seen(now))
     open_repair_case(charge, reason="a paid charge had been rewritten; it succeeded", now=now)
+
+
+def _write_off_again(charge: Charge, *, now: Moment) -> None:
+    """The row says owed, the books hold the loss: the books are right. Exhausted is the way there."""
+    if charge.state != S.EXHAUSTED:
+        charge.move(S.EXHAUSTED, **seen(now))
+    charge.move(S.WRITTEN_OFF, awaits=Awaits.NOTHING, next_round_at=None, **seen(now))
+    open_repair_case(charge, reason="a charge had been rewritten; written off again", now=now)
 
 
 def open_repair_case(charge: Charge, *, reason: str, now: Moment) -> None:

@@ -53,6 +53,7 @@ from tests.situations import (
     requeue,
     rewrite,
     succeeded,
+    written_off,
 )
 
 pytestmark = pytest.mark.django_db
@@ -768,3 +769,15 @@ def test_a_row_rewritten_behind_the_triggers_is_found_by_the_sweep_and_healed(
     assert len(world.gateway.sent) == sent
     repaired = Case.objects.filter(kind=CaseKind.REPAIRED_CHARGE, charge=charge)
     assert repaired.exists() == (name == "succeeded")
+
+
+def test_a_cancel_that_meets_a_rewritten_write_off_finds_it_written_off(world: World) -> None:
+    """F27, R34: its loss is booked, and a voided charge with a loss is a lie in the books."""
+    charge = written_off(world)
+    rewrite(charge, state=ChargeState.FAILED_THEN_RETRY)
+
+    cancel(world, charge)
+
+    assert fresh(charge).state == ChargeState.WRITTEN_OFF
+    assert events(charge).count("charge.voided") == 0
+    assert Case.objects.filter(kind=CaseKind.REPAIRED_CHARGE, charge=charge).count() == 1

@@ -197,7 +197,7 @@ RECEIVES = [
      "succeeded, repaired_charge case, ack"),
     (6, "due", "void_requested by hand", 1, "voided, ack"),
     (6, "voided", "rewritten", 1, "voided, repaired_charge case, ack"),
-    (6, "written_off", "rewritten", 1, "voided, repaired_charge case, ack"),
+    (6, "written_off", "rewritten", 1, "written_off, repaired_charge case, ack"),
     (7, "exhausted, three attempts", "rewritten", 1, "exhausted, awaits date, ack"),
     (8, "exhausted, awaits an instrument", "rewritten", 1,
      "exhausted, awaits instrument, ack"),
