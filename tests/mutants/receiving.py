@@ -48,7 +48,7 @@ MUTANTS: Final = (
                 CHARGING, "if charge.void_requested or held or forgotten:", "if held or forgotten:"
             ),
         ),
-        needs=("people", "crash", "without=resolve"),
+        needs=("meetings", "crash"),
     ),
     Mutant(
         "hold-resend",
@@ -61,14 +61,14 @@ MUTANTS: Final = (
                 "if charge.void_requested or forgotten:",
             ),
         ),
-        needs=("people", "crash", "without=resolve"),
+        needs=("meetings",),
     ),
     Mutant(
         "key-too-old",
         "a key is sent again after the processor has forgotten it",
         "STATES receive, row 3; R24",
         (Edit(CHARGING, "or held or forgotten:", "or held:"),),
-        needs=("crash", "without=resolve", "idempotent_hours=2.0"),
+        needs=("meetings",),
     ),
     Mutant(
         "new-key-on-resend",
@@ -83,7 +83,7 @@ MUTANTS: Final = (
                 "        amount=attempt.amount,",
             ),
         ),
-        needs=("crash", "without=resolve"),
+        needs=("crash",),
     ),
     Mutant(
         "paid-gap",
@@ -130,7 +130,7 @@ MUTANTS: Final = (
                 "        return Fate.ACKNOWLEDGE if plan else None\n    return None",
             ),
         ),
-        needs=("chaos",),
+        needs=("chaos", "soft_cards"),
     ),
     Mutant(
         "fourth-attempt",
@@ -186,7 +186,7 @@ MUTANTS: Final = (
                 "return len(self.round_attempts())",
             ),
         ),
-        needs=("network",),
+        needs=("network", "soft_cards"),
     ),
     Mutant(
         "dead-instrument",
@@ -225,7 +225,7 @@ MUTANTS: Final = (
                 "    if full or not full:\n        return None\n",
             ),
         ),
-        needs=("people", "busy"),
+        needs=("card_tries=3",),
     ),
     Mutant(
         "two-at-once",
@@ -277,7 +277,7 @@ MUTANTS: Final = (
                 "from checkout.gateways import NotSent, ",
             ),
         ),
-        needs=("crash", "people"),
+        needs=("meetings", "crash"),
     ),
     Mutant(
         "amount-truncated",
@@ -310,7 +310,7 @@ MUTANTS: Final = (
                 "    S.PENDING: frozenset({S.SUCCEEDED, S.FAILED_THEN_RETRY, S.EXHAUSTED}),\n",
             ),
         ),
-        needs=("network", "people"),
+        needs=("meetings",),
     ),
     Mutant(
         "instrument-race",
@@ -323,7 +323,7 @@ MUTANTS: Final = (
                 "    if newest is ...:\n",
             ),
         ),
-        needs=("people",),
+        needs=("meetings",),
     ),
     Mutant(
         "void-leaves-receivable",

@@ -33,22 +33,6 @@ ABSENT: Final[Mapping[str, str]] = {
 # The mutants that no schedule has found yet, of fewer than 300 tried: `--renew` decides.
 UNDECIDED: Final = frozenset(
     (
-        "open-by-state",
-        "void-resend",
-        "hold-resend",
-        "key-too-old",
-        "new-key-on-resend",
-        "paid-gap",
-        "paid-by-state",
-        "voided-is-charged",
-        "three-gap",
-        "not-charged-counts",
-        "hold-ignored",
-        "cap-ignored",
-        "two-at-once",
-        "worker-judges",
-        "legal-moves",
-        "instrument-race",
         "garbled-is-decline",
         "any-404-is-not-found",
         "unanswered-is-not-found",

@@ -11,7 +11,8 @@ some rescuers switched off. `schedule.py` then lets one turn run at a time: clie
 (`clients.py`), two or three workers, two relays a door, the timetable's jobs, people, the processor's
 webhooks and statement files (`bank.py`). A turn waits at failpoints, where no transaction is open; the
 scheduler alone decides who goes on, who dies there (a BaseException) and who freezes, so the same seed
-gives the same trace in any process. `healing.py` ends the faults and lets time pass until all is at
+gives the same trace in any process. In some swarms (`meetings.py`) what people and time do strikes just
+the charge that is being attempted. `healing.py` ends the faults and lets time pass until all is at
 rest; `oracle.py` and `rules.py` hold the rows against the processor's own journal, to the cent, and
 `proof.py` asks reconciliation, which must name every planted fault and nothing else.
 
@@ -28,7 +29,7 @@ What strikes (FAULTS of `plan.py`), by the numbers of FAULTS
 | F21 | the business clock jumps over days and months, in zones with summer time |
 | F22 F23 F25 | poison messages; messages and events sent again; letters put back by hand |
 | F24 | webhooks out of order, twice, early, forged, signed long ago |
-| F27 | rows are rewritten behind the triggers |
+| F27 | rows are rewritten behind the triggers, in the storm and when all is at rest |
 | F29 F30 | SQS is away, or loses its answer; the queue loses everything |
 | F31 | the processor is away for an hour: it refuses, answers 503, or hangs up |
 | F33 | cancel, write-off, new card, requeue and change of plan meet an attempt under way |

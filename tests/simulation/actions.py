@@ -1,18 +1,19 @@
 """What can be done at a step of the storm, and how likely each is in a plan."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from checkout.models import TERMINAL, Charge, Door, Instrument
 from checkout.queue import TASK, encode
 from tests.simulation.clients import CHECKOUTS, CREATORS, Asked
-from tests.simulation.database import looking_on
+from tests.simulation.meetings import Meetings
 from tests.simulation.network import LANE, SECRET
 from tests.simulation.plan import JOBS
+from tests.simulation.queue import Message
 from tests.simulation.turns import Turn
-from tests.simulation.world import CALM_TOKENS, ROUGH_TOKENS
+from tests.simulation.world import CALM_TOKENS, ROUGH_TOKENS, SOFT_TOKENS
 
 if TYPE_CHECKING:
     from tests.simulation.schedule import Schedule
@@ -42,6 +43,7 @@ class Actions:
         self.world = schedule.world
         self.rng = schedule.rng
         self.actors = schedule.actors
+        self.meetings = Meetings(self)
         self._tokens = 0
         self._poisons = 0
 
@@ -156,7 +158,10 @@ class Actions:
 
     def new_token(self) -> str:
         self._tokens += 1
-        names = CALM_TOKENS if self.world.plan.calm else ROUGH_TOKENS
+        plan = self.world.plan
+        names: Sequence[str] = CALM_TOKENS if plan.calm else ROUGH_TOKENS
+        if plan.soft_cards:
+            names = SOFT_TOKENS
         return f"tok_{self.rng.choice(names)}_{self._tokens}"
 
     def _a_card_of(self, creator: UUID) -> str:
@@ -178,13 +183,20 @@ class Actions:
         return act
 
     def _receive(self) -> None:
-        schedule, queue = self.schedule, self.world.queue
+        heads = self.world.queue.heads()
+        if heads and self._free_workers():
+            self.receive(self.rng.choice(heads))
+
+    def _free_workers(self) -> list[str]:
         names = [f"worker {n}" for n in range(self.world.plan.workers)]
-        free = [name for name in names if not schedule.is_running(name)]
-        heads = queue.heads()
-        if not (free and heads):
+        return [name for name in names if not self.schedule.is_running(name)]
+
+    def receive(self, head: Message) -> None:
+        """A free worker, if there is one, is handed this message, one of the queue's heads."""
+        schedule, queue, free = self.schedule, self.world.queue, self._free_workers()
+        if not free:
             return
-        message = queue.receive(self.rng.choice(heads))
+        message = queue.receive(head)
         holders = [turn for turn in schedule.waiting if turn.about == message.id]
         if holders and message.receives > 1:
             self.world.fault("F12 its visibility ran out while a worker has it")
@@ -358,15 +370,7 @@ class Actions:
         charge = self.rng.choice(found)
         self.world.note(f"rewrite: {self.world.name(charge.pk)}")
         self.world.fault("F27 a row is rewritten")
-
-        def act() -> None:
-            with looking_on():
-                state = Charge.objects.values_list("state", flat=True).get(pk=charge.pk)
-                self.actors.rewrite(charge.pk)
-            if state in TERMINAL or charge.pk not in self.world.rewritten:
-                self.world.rewritten[charge.pk] = state
-
-        self.schedule.begin("rewrite", act)
+        self.schedule.begin("rewrite", lambda: self.actors.rewrite(charge.pk))
 
     def _kafka_away(self) -> None:
         seconds = self.rng.choice([20, 300, 4000])

@@ -15,6 +15,7 @@ from checkout import billing, charging, outbox, relay, rescue, routing, subscrip
 from checkout.commit import DatabaseAway, committed
 from checkout.messages import Answer, Outgoing, Unreadable, readable
 from checkout.models import (
+    TERMINAL,
     Charge,
     ChargeState,
     Creator,
@@ -31,7 +32,7 @@ from settlements.expectations import mark_late_expectations
 from settlements.management import jobs
 from settlements.models import ReconciliationRun
 from settlements.settling import store_default_schedules
-from tests.simulation.database import LockConnections
+from tests.simulation.database import LockConnections, looking_on
 from tests.simulation.queue import Message, QueueAway
 from tests.simulation.topic import KafkaAway
 from tests.simulation.watch import Watched, closed_while_open, too_soon
@@ -277,7 +278,11 @@ class Actors:
                     [charge_id],
                 )
 
-        self.in_one_commit(update)
+        with looking_on():
+            state = Charge.objects.values_list("state", flat=True).get(pk=charge_id)
+            self.in_one_commit(update)
+        if state in TERMINAL or charge_id not in self.world.rewritten:
+            self.world.rewritten[charge_id] = state
 
     # --- What is there ------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from tests.simulation.queue import Message
 from tests.simulation.schedule import Schedule
 
 ROUNDS: Final = 400
+# More is the same few charges, for ever.
+SWEPT_MOST: Final = 100
 
 
 class Restless(Exception):
@@ -39,6 +41,7 @@ class Healing:
             *((self._brings_a_card, self._writes_off) if people else ()),
             *((self._cancels_what_is_rewritten,) if people and chaos else ()),
         ]
+        self._rewrote = not chaos
 
     def run(self) -> None:
         """Raises Restless."""
@@ -63,6 +66,8 @@ class Healing:
             self._all_there_is_to_do(now)
             if world.broken or not self._goes_on():
                 return
+            if world.swept > SWEPT_MOST:
+                raise Restless(f"not at rest, {world.swept} swept in vain: {self._why()}")
         raise Restless(f"not at rest after {ROUNDS} rounds of healing: {self._why()}")
 
     def _answer_clients(self) -> None:
@@ -124,7 +129,7 @@ class Healing:
                 self.world.note(f"healing: drain dies at {crash}")
 
     def _goes_on(self) -> bool:
-        return self._to_next_moment() or self._last_look() or self._decides()
+        return self._to_next_moment() or self._last_look() or self._decides() or self._rewrites()
 
     def _decides(self) -> bool:
         """Whether a person found something to decide."""
@@ -156,7 +161,6 @@ class Healing:
         charge = paid.order_by("created_at", "id").first()
         if charge is not None:
             self.world.fault("F27 a row is rewritten, and its subscription cancelled")
-            self.world.rewritten[charge.pk] = charge.state
             self.actors.rewrite(charge.pk)
             self.actors.cancel(charge.subscription_id)
         return charge is not None
@@ -174,6 +178,18 @@ class Healing:
             return False
         self._looked_again = True
         self.schedule.advance(90_000)
+        return True
+
+    def _rewrites(self) -> bool:
+        """Once, when all is at rest: a row of each kind is rewritten, for the sweep to find (F27)."""
+        if self._rewrote:
+            return False
+        self._rewrote = True
+        kinds = [("state", state) for state in sorted(TERMINAL)]
+        for name, value in (*kinds, ("awaits", Awaits.PERSON), ("awaits", Awaits.INSTRUMENT)):
+            for charge_id in self.actors.charges(**{name: value})[-1:]:
+                self.world.fault("F27 a row is rewritten that was at rest")
+                self.actors.rewrite(charge_id)
         return True
 
     def _why(self) -> str:

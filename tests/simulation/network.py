@@ -7,7 +7,7 @@ from uuid import UUID
 
 import httpx
 
-from checkout.gateways import Answer, ChargeRequest, Outcome, WebhookHint
+from checkout.gateways import Answer, ChargeRequest, NotSent, Outcome, WebhookHint
 from checkout.gateways.sandbox import SandboxGateway
 from processor.control import IllFormed
 from processor.orders import read_order, read_reference
@@ -122,6 +122,8 @@ class Lane:
             turn.attempt = request.reference
         self.world.broken += sending(self.world, request)
         outcome = self.inner.charge(request, deadline=deadline)
+        if isinstance(outcome, NotSent):
+            self.world.not_sent.add(request.reference)
         self._note("charge", request.reference, outcome)
         return outcome
 

@@ -289,7 +289,7 @@ def rest(world: World) -> Iterator[str]:
             yield f"{count} {what}"
     if world.plan.alone == {"F31"} and world.queue.died:
         yield f"a processor that was away made {len(world.queue.died)} dead letters"
-    if world.swept and not (world.plan.queue or world.plan.chaos):
+    if world.swept and not (world.plan.queue or world.plan.chaos or world.queue.has_lost):
         yield f"{world.swept} charges went silent although no message was lost"
 
 
@@ -317,7 +317,7 @@ def poison(world: World) -> Iterator[str]:
 
     A queue that loses or repeats messages may lose or repeat these as well.
     """
-    if world.plan.queue:
+    if world.plan.queue or world.queue.has_lost:
         return
     kept = [str(case.detail.get("body")) for case in Case.objects.filter(kind__in=KEPT)]
     for body in map(readable, world.poison):

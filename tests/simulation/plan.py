@@ -99,6 +99,12 @@ class Plan:
     shorts: bool = False
     # Workers and drains die in healing too, and their messages become dead letters (deaths.py).
     deaths: bool = False
+    # A person, a pause, hours or an empty queue meet just the charge that is being attempted.
+    meetings: bool = False
+    # Most cards are refused softly, again and again.
+    soft_cards: bool = False
+    # How often a card may be tried within its window (R30).
+    card_tries: int = 15
     # Time passes in minutes alone, so that what is late is still under way when we ask.
     minutes: bool = False
     idempotent_hours: float = 24.0
@@ -168,6 +174,10 @@ class Plan:
         without = frozenset(job for job in JOBS if rng.random() < 0.25)
         # From a stream of its own, so that the other draws stay as they are.
         deaths = random.Random(f"deaths:{seed}").random() < 0.25
+        for name, levels in _MORE.items():
+            some[name] = random.Random(f"plan of {seed}: {name}").choice(levels)
+        if some["jumps"]:  # months of charges are much to do already, and all wait for one card
+            some |= {"meetings": False, "soft_cards": False, "card_tries": 15}
         return cls(seed=seed, steps=steps, without=without, deaths=deaths, **some)
 
     def allows(self, name: str) -> bool:
@@ -244,4 +254,11 @@ _LEVELS: Final[Mapping[str, tuple[Any, ...]]] = {
     "planted": (False, False, True),
     "full": (False, False, True),
     "audit": (*(False,) * 4, True),
+}
+
+# Drawn apart, each from a stream of its own, so that what is added here leaves the other plans alone.
+_MORE: Final[Mapping[str, tuple[Any, ...]]] = {
+    "meetings": (*(False,) * 3, True),
+    "soft_cards": (*(False,) * 4, True),
+    "card_tries": (*(15,) * 5, 3),
 }

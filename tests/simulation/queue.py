@@ -50,6 +50,7 @@ class FifoQueue:
         self.dead: list[Message] = []
         self.died: list[str] = []
         self.acknowledged: list[Message] = []
+        self.has_lost = False
         # Until then nobody reaches it (F29).
         self.back_at = clock.real_now()
         self._sent: dict[str, datetime] = {}
@@ -179,6 +180,7 @@ class FifoQueue:
 
     def lose_everything(self) -> int:
         lost = len(self.messages)
+        self.has_lost = True
         self.messages.clear()
         self._sent.clear()
         return lost

@@ -60,6 +60,7 @@ def broken_rules(world: World) -> Iterator[str]:
     told = _told()
     yield from _held(attempts)
     yield from _heard(world, attempts)
+    yield from _sent_again(world, attempts)
     yield from _after_cancel(world, attempts)
     yield from _cards(world, attempts)
     yield from _rounds(world, attempts, told)
@@ -141,6 +142,17 @@ def _after_cancel(world: World, attempts: Iterable[Attempt]) -> Iterator[str]:
             yield f"subscription {subscription} was billed after it was cancelled"
 
 
+def _sent_again(world: World, attempts: Iterable[Attempt]) -> Iterator[str]:
+    """R20, R24: no key is sent that may be forgotten; "not sent" is what the lane said, and nobody else."""
+    remembered = timedelta(seconds=world.ages.idempotent_for - world.ages.idempotency_margin)
+    for attempt in attempts:
+        age = attempt.last_sent_at - attempt.started_at
+        if age > remembered:
+            yield f"attempt {attempt} was sent again after {age}, its key may be forgotten"
+        if attempt.verdict == Verdict.NOT_SENT and attempt.pk not in world.not_sent:
+            yield f"attempt {attempt} counts as not sent, and no call of it was turned away"
+
+
 def _cards(world: World, attempts: Iterable[Attempt]) -> Iterator[str]:
     """R29, R30: a card that was refused for good is not tried again, and none too often."""
     of_card = defaultdict(list)
@@ -172,7 +184,8 @@ def _rounds(world: World, attempts: Iterable[Attempt], told: Iterable[_Told]) ->
         for before, after in pairwise(tries):
             yield from _too_soon(before, after, wait)
     for each in told:
-        if each.type == "charge.exhausted" and each.data["awaits"] != "instrument":
+        is_over = each.type == "charge.exhausted" and each.data["awaits"] != "instrument"
+        if is_over and each.charge not in world.rewritten:
             yield from _is_over(rounds[each.charge, each.round])
 
 
@@ -187,9 +200,9 @@ def _too_soon(before: Attempt, after: Attempt, wait: timedelta) -> Iterator[str]
 def _is_over(tries: list[Attempt]) -> Iterator[str]:
     """A round that ends by a date or by nothing at all had its three attempts, or no funds."""
     counted = [attempt for attempt in tries if attempt.outcome != O.NOT_CHARGED]
-    if not counted or any(attempt.has_capture for attempt in tries):
-        return  # rewritten, or a capture was found after all
-    if counted[-1].decline_class in IN_ROUND and len(counted) != 3:
+    if any(attempt.has_capture for attempt in tries):
+        return  # a capture was found after all
+    if not counted or (counted[-1].decline_class in IN_ROUND and len(counted) != 3):
         yield f"a round was over after {len(counted)} attempts, not three"
 
 

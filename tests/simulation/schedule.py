@@ -150,12 +150,14 @@ class Schedule:
         if self.world.plan.calm:
             self._calm_step()
             return
-        ready = [turn for turn in self.waiting if turn.limit < FOR_EVER]
+        ready = [turn for turn in self.waiting if self.is_awake(turn)]
         if ready and self.rng.random() < 0.55:
             self.go_on(self.rng.choice(ready))
             return
         if self.waiting and self.rng.random() < 0.05:
             self.go_on(self.rng.choice(self.waiting))
+            return
+        if self.world.plan.meetings and self.rng.random() < 0.3 and self.actions.meetings.act():
             return
         weights = [weight for weight, _, _ in self.choices]
         _, name, act = self.rng.choices(self.choices, weights)[0]
@@ -243,6 +245,10 @@ class Schedule:
             while not turn.done:
                 self.world.hands.go_on(turn, raising=Crash("the end"))
         self.waiting.clear()
+
+    def is_awake(self, turn: Turn) -> bool:
+        """Whether it will go on by itself before long; a frozen one may not."""
+        return turn.limit < FOR_EVER
 
     def is_running(self, name: str) -> bool:
         return any(turn.name == name for turn in self.waiting)

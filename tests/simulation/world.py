@@ -53,6 +53,8 @@ ROUGH_TOKENS = (
     "pending_600s_decline",
     "pending_stuck",
 )
+# Cards that use up the attempts of a round.
+SOFT_TOKENS = ("decline_soft", "soft_then_approve_2", "429_once")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,10 @@ class World:
         # Shorter than production's, so that healing is soon over: one dunning date, and a card that
         # was tried too often rests for a day (R30).
         self.ages = Ages(
-            idempotent_for=plan.idempotent_hours * 3600, attempts_window=86400, dunning_days=(3,)
+            idempotent_for=plan.idempotent_hours * 3600,
+            attempts_per_instrument=plan.card_tries,
+            attempts_window=86400,
+            dunning_days=(3,),
         )
         self.account_id = uuid5(NAMES, str(plan.seed))
         self.away = Away(self)
@@ -101,6 +106,8 @@ class World:
         self.rewritten: dict[UUID, str] = {}  # charge → the state it had
         self.cancelled: dict[UUID, datetime] = {}  # subscription → when its cancel was answered
         self.requeued: set[UUID] = set()
+        # Attempts of which a call was turned away before anything was sent, as the lane heard it.
+        self.not_sent: set[UUID] = set()
         self.poison: dict[str, str] = {}  # body → the group it blocked
         self.broken: list[str] = []  # what broke on the way, before the oracle looks
         self.rescued: list[str] = []
