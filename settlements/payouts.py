@@ -276,10 +276,12 @@ _LAND: Final = """
 # A capture sits in the payout of its one statement line, if that says the same amount; anything else
 # in the payout of the line that told of it.
 _PROVABLE: Final = """
-    SELECT s.id FROM settlements_settlement s
-    WHERE s.id = ANY (%(ids)s::uuid[]) AND s.proved_at IS NULL AND NOT EXISTS (
-      SELECT FROM settlements_settlementline own
-      CROSS JOIN LATERAL (
+    WITH own AS MATERIALIZED (
+      SELECT settlement_id, statement_line_id, attempt_id, amount
+      FROM settlements_settlementline WHERE settlement_id = ANY (%(ids)s::uuid[])
+    ), looked_at AS (
+      SELECT own.settlement_id, bool_and(seen.told = 1 AND seen.landed = 1) AS all_landed
+      FROM own CROSS JOIN LATERAL (
         SELECT count(*) AS told, count(*) FILTER (
           WHERE p.landed_on IS NOT NULL AND p.paid = p.net
             AND (own.statement_line_id IS NOT NULL OR l.gross = own.amount)) AS landed
@@ -292,7 +294,10 @@ _PROVABLE: Final = """
         JOIN settlements_statementimport f ON f.id = l.statement_id AND f.state = 'accepted'
         LEFT JOIN settlements_payout p ON p.lane = f.lane AND p.reference = l.payout
       ) seen
-      WHERE own.settlement_id = s.id AND (seen.told <> 1 OR seen.landed <> 1))
+      GROUP BY own.settlement_id
+    )
+    SELECT s.id FROM looked_at l JOIN settlements_settlement s ON s.id = l.settlement_id
+    WHERE l.all_landed AND s.proved_at IS NULL
 """
 
 _PROVE: Final = """

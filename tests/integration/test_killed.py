@@ -23,6 +23,9 @@ from checkout.billing import bill_due
 from checkout.gateways import ChargeRequest, Outcome
 from checkout.models import Attempt, AttemptOutcome, Case, Charge, ChargeState, LedgerEntry
 from checkout.outcomes import Fate
+from settlements.closing import close_periods
+from settlements.models import Settlement, SettlementLine
+from settlements.settling import store_default_schedules
 from tests.factories import World, attempts, events, fresh
 from tests.fakes import FakeGateway
 from tests.situations import SOFT, drain, in_doubt, letter, letters_of, published
@@ -207,6 +210,23 @@ def test_a_bill_run_killed_after_each_batch_bills_every_period_once(world: World
     assert bill() == 1
     assert Charge.objects.count() == 6
     assert Charge.objects.values("subscription", "period_start").distinct().count() == 6
+
+
+def test_a_close_killed_before_each_commit_closes_every_period_once(world: World) -> None:
+    """R44: nothing of a batch is there before its commit, and all of it after."""
+    for _ in range(3):
+        world.receive(world.due_charge())
+    store_default_schedules(now=world.clock.now())
+    world.clock.forward(days=1)
+
+    def close(*, batch: int = 1) -> int:
+        return close_periods(clock=world.clock, ages=world.ages, batch=batch).settlements
+
+    killed_at("commit.written", close)
+    assert close(batch=2) == 3
+
+    assert Settlement.objects.count() == SettlementLine.objects.count() == 3
+    assert close() == 0
 
 
 def test_nothing_open_and_nothing_captured_is_left_by_the_dead(world: World) -> None:
