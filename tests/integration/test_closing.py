@@ -132,6 +132,41 @@ def test_a_close_that_comes_late_does_not_take_what_came_after_the_cut(world):
     assert [str(s.net) for s in Settlement.objects.order_by("period_start")] == ["19.99", "4.99"]
 
 
+@pytest.mark.parametrize("moved", [0, 400])
+def test_a_file_accepted_after_the_cut_waits_for_the_next_however_late_the_close(
+    world, tmp_path: Path, moved: int
+):
+    """By the business clock: acceptance is stored in real time, and a test clock may be ahead of it."""
+    world.clock.move_business(days=-moved)  # the capture's day stays Jan 31, the real one is 400 on
+    world.clock.forward(days=moved)
+    paid(world)
+    to(world, "2026-02-01")
+    world.clock.forward(seconds=6 * 3600)
+    take_in(statement_text(date(2026, 1, 31)), world=world, folder=tmp_path)
+    to(world, "2026-02-04")
+
+    close(world)
+    to(world, "2026-03-01")
+    close(world)
+
+    assert [lines(s) for s in Settlement.objects.order_by("period_start")] == [
+        [("charge", "19.99")],
+        [("fee", str(FEE))],
+    ]
+
+
+def test_a_file_accepted_before_the_cut_is_in_its_own_period(world, tmp_path: Path):
+    to(world, "2026-02-02")
+    paid(world)
+    to(world, "2026-02-03")
+    take_in(statement_text(date(2026, 2, 2)), world=world, folder=tmp_path)
+    to(world, "2026-03-01")
+
+    close(world)
+
+    assert lines(Settlement.objects.get()) == [("charge", "19.99"), ("fee", str(FEE))]
+
+
 @pytest.mark.parametrize(
     ("type", "gross", "fee", "expected"),
     [
