@@ -14,6 +14,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
 from django.core.paginator import Paginator
 from django.db.models import Count, Model, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
@@ -108,8 +109,36 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return super().changelist_view(request, extra_context)
         return in_snapshot(lambda: self._list(request, extra_context))
 
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The row in one snapshot, with what the desk shows beside it."""
+        if request.method == "POST":
+            return super().change_view(request, object_id, form_url, extra_context)
+        return in_snapshot(lambda: self._row(request, object_id, form_url, extra_context or {}))
+
+    def _row(
+        self, request: HttpRequest, object_id: str, form_url: str, extra: dict[str, Any]
+    ) -> HttpResponse:
+        row = self.get_object(request, unquote(object_id))
+        # Without the right to look, or without a row, Django's own view says so.
+        if row is not None and self.has_view_permission(request, row):
+            extra = {"printed": Printed(at=wiring.clock().real_now()), **extra}
+            extra |= self.beside(request, row)
+        return super().change_view(request, object_id, form_url, extra)
+
+    def beside(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """What the page of one row shows besides its columns."""
+        return {}
+
     def _list(self, request: HttpRequest, extra_context: dict[str, Any] | None) -> HttpResponse:
-        response = super().changelist_view(request, extra_context)
+        title = str(self.opts.verbose_name_plural)
+        context = {"title": f"{title[0].upper()}{title[1:]}", **(extra_context or {})}
+        response = super().changelist_view(request, context)
         if isinstance(response, TemplateResponse) and response.context_data:
             response.context_data["printed"] = printed(response.context_data["cl"])
         return response
@@ -287,11 +316,8 @@ def decide(
        twice, the second finds nothing to do and is refused row by row.
     4. Write Django's LogEntry for each row that was acted on.
     """
-    rows = list(chosen[: MOST_DECIDED + 1])
-    if len(rows) > MOST_DECIDED:
-        desk.message_user(
-            request, f"Choose at most {MOST_DECIDED} rows at once.", level=messages.ERROR
-        )
+    rows = _few(desk, request, chosen)
+    if rows is None:
         return None
     form = form_class(request.POST if "decided" in request.POST else None)
     if not form.is_valid():
@@ -310,6 +336,46 @@ def decide(
         f"{question.title}: done for {done} of {len(rows)}.",
         level=messages.SUCCESS if done == len(rows) else messages.WARNING,
     )
+    return None
+
+
+def decide_together(
+    desk: ReadOnlyAdmin,
+    request: HttpRequest,
+    chosen: QuerySet[M],
+    question: Question,
+    *,
+    act: Callable[[Sequence[M], Mapping[str, Any], str], str],
+    refusals: tuple[type[Exception], ...],
+    amount: Callable[[M], Decimal | None] | None = None,
+    form_class: type[ReasonForm] = ReasonForm,
+) -> HttpResponse | None:
+    """As `decide`, but one call about all of them: all or nothing, and the use case keeps the trail.
+
+    `act(rows, answers, by)` returns what to tell; its refusal is shown above the form.
+    """
+    rows = _few(desk, request, chosen)
+    if rows is None:
+        return None
+    form = form_class(request.POST if "decided" in request.POST else None)
+    if not form.is_valid():
+        return _ask(desk, request, rows, question, form, amount)
+    try:
+        said = act(rows, form.cleaned_data, request.user.get_username())
+    except refusals as refusal:
+        form.add_error(None, f"Nothing was done: {refusal}.")
+        return _ask(desk, request, rows, question, form, amount)
+    desk.message_user(request, said, level=messages.SUCCESS)
+    return None
+
+
+def _few(desk: ReadOnlyAdmin, request: HttpRequest, chosen: QuerySet[M]) -> list[M] | None:
+    """The rows, or None after telling that they are more than a person can look at."""
+    rows = list(chosen[: MOST_DECIDED + 1])
+    if len(rows) <= MOST_DECIDED:
+        return rows
+    told = f"Choose at most {MOST_DECIDED} rows at once."
+    desk.message_user(request, told, level=messages.ERROR)
     return None
 
 

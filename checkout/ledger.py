@@ -3,7 +3,8 @@
 A debit is positive, a credit negative. Billing: receivable against revenue. A capture: clearing of
 its lane against receivable, in the amount that was captured, not in the amount that was asked for.
 A capture the charge cannot take: clearing against unapplied receipts. Void and write-off close what
-is still receivable. Each entry's id is derived from its fact, so a fact posted twice is refused by
+is still receivable. A correction moves what captures left receivable to the write-off account, or
+what they took too much to unapplied receipts. Each entry's id is derived from its fact, so a fact posted twice is refused by
 the primary key (R36), and the deferred trigger refuses what does not sum to zero (R34).
 """
 
@@ -38,11 +39,15 @@ def post(
     attempt: Attempt | None = None,
     postings: Mapping[LedgerAccount, Decimal],
     now: Moment,
+    subject: UUID | None = None,
 ) -> LedgerEntry:
-    """Write one balanced entry, in USD, dated by the business clock."""
+    """Write one balanced entry, in USD, dated by the business clock.
+
+    Its id is derived from `subject`, the fact it books: the attempt or the charge if none is given.
+    """
     if sum(postings.values()) != 0:
         raise Unbalanced(f"{kind} of charge {charge.pk}: {dict(postings)}")
-    subject = attempt.pk if attempt else charge.pk
+    subject = subject or (attempt.pk if attempt else charge.pk)
     entry = LedgerEntry.objects.create(
         id=LedgerEntry.derive_id(subject=subject, kind=kind),
         kind=kind,
@@ -98,6 +103,19 @@ def close_receivable(*, charge: Charge, kind: EntryKind, now: Moment) -> LedgerE
         return None
     against = A.REVENUE if kind == EntryKind.VOIDED else A.WRITE_OFF
     return post(kind=kind, charge=charge, postings={against: owed, A.RECEIVABLE: -owed}, now=now)
+
+
+def correct(
+    *, charge: Charge, receivable: Decimal, against: LedgerAccount, subject: UUID, now: Moment
+) -> LedgerEntry:
+    """Move a charge's receivable by this much, against another account, as two people decided."""
+    return post(
+        kind=EntryKind.CORRECTED,
+        charge=charge,
+        postings={A.RECEIVABLE: receivable, against: -receivable},
+        subject=subject,
+        now=now,
+    )
 
 
 def receivable(*, charge_id: UUID) -> Decimal:

@@ -21,6 +21,7 @@ from checkout.models import (
     Charge,
     ChargeState,
     Door,
+    EntryKind,
     LedgerAccount,
     LedgerEntry,
     LedgerPosting,
@@ -92,6 +93,16 @@ class Facts:
         )
 
     @property
+    def corrected(self) -> Decimal:
+        """By how much two people moved the receivable."""
+        entries = {entry.pk for entry in self.entries if entry.kind == EntryKind.CORRECTED}
+        return _sum(
+            posting.amount
+            for posting in self.postings
+            if posting.entry_id in entries and posting.account == LedgerAccount.RECEIVABLE
+        )
+
+    @property
     def captured(self) -> Decimal:
         return _sum(attempt.captured_amount for attempt in self.captures)
 
@@ -111,7 +122,7 @@ class Proof:
     @property
     def verdict(self) -> Verdict:
         found = {tick.verdict for tick in self.ticks}
-        open_ones = any(not each.cleared_at for each in self.facts.discrepancies)
+        open_ones = any(each.is_standing for each in self.facts.discrepancies)
         if Verdict.DISCREPANT in found or open_ones:
             return Verdict.DISCREPANT
         return Verdict.AWAITING if Verdict.AWAITING in found else Verdict.PROVED
@@ -294,7 +305,7 @@ def _booked(facts: Facts) -> Tick:
         text = f"{_usd(facts.captured)} was captured, the books say {_usd(posted)}."
         return Tick(name, Verdict.DISCREPANT, posted, text)
     closed = facts.charge.state in {S.VOIDED, S.WRITTEN_OFF}
-    right = NOTHING if closed else facts.right_amount - facts.applied
+    right = NOTHING if closed else facts.right_amount - facts.applied + facts.corrected
     if still != right:
         text = f"By the books {_usd(still)} is still owed; by the captures it is {_usd(right)}."
         return Tick(name, Verdict.DISCREPANT, posted or None, text)

@@ -10,6 +10,7 @@ from django.db.models.functions import Abs
 
 from checkout.readings import Pile
 from settlements.models import (
+    STANDING,
     Discrepancy,
     ExpectationState,
     ReconcileDirty,
@@ -37,7 +38,7 @@ class Freshness:
 def open_discrepancies() -> dict[str, Pile]:
     """Standing discrepancies by kind; USD is what they differ by, whichever way."""
     rows = (
-        Discrepancy.objects.filter(cleared_at__isnull=True)
+        Discrepancy.objects.filter(STANDING)
         .values("kind")
         .order_by("kind")
         .annotate(count=Count("id"), usd=Sum(Abs(F("difference"))), oldest=Min("opened_at"))

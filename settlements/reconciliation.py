@@ -24,7 +24,7 @@ from django.db import connection, transaction
 
 from checkout.clock import Ages, Clock, Moment
 from checkout.failpoints import failpoint
-from settlements.models import Discrepancy, Kind, ReconciliationRun, RunMode
+from settlements.models import STANDING, Discrepancy, Kind, ReconciliationRun, RunMode
 from settlements.topic import Topic, read_topic, topic_read_at
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def look(*, kinds: Collection[Kind] = KINDS, as_of: datetime, now: Moment) -> li
 def standing(*, kinds: Collection[Kind] = KINDS) -> list[Finding]:
     """Every discrepancy of these kinds that is open now, the oldest first."""
     columns = ("charge_id", "creator_id", "expected", "actual", "explanation")
-    open_now = Discrepancy.objects.filter(kind__in=kinds, cleared_at__isnull=True)
+    open_now = Discrepancy.objects.filter(STANDING, kind__in=kinds)
     rows = open_now.order_by("opened_at", "id").values_list("fingerprint", "kind", "code", *columns)
     return [Finding(*row) for row in rows]
 
@@ -246,7 +246,7 @@ def _compare_and_record(
 
 def _end_run(run: ReconciliationRun, *, marks: int, now: Moment) -> None:
     run.marks = marks
-    run.standing = Discrepancy.objects.filter(cleared_at__isnull=True).count()
+    run.standing = Discrepancy.objects.filter(STANDING).count()
     run.save(update_fields=["creators", "marks", "opened", "cleared", "standing"])
     _forget_runs(now=now)
     counts = {name: getattr(run, name) for name in ("marks", "creators", "opened", "cleared")}
@@ -286,7 +286,8 @@ def _count_new() -> int:
     return _count(
         "SELECT count(*) FROM reconcile_found f WHERE NOT EXISTS (SELECT 1"
         " FROM settlements_discrepancy d"
-        " WHERE d.fingerprint = f.fingerprint AND d.cleared_at IS NULL)"
+        " WHERE d.fingerprint = f.fingerprint AND d.cleared_at IS NULL"
+        " AND (d.resolved_at IS NULL OR (d.expected, d.actual) = (f.expected, f.actual)))"
     )
 
 

@@ -34,6 +34,8 @@ _SEEN_BY_FINANCE: Final = {
     ),
     "settlements": (
         "discrepancy",
+        "proposal",
+        "deskaction",
         "reconciliationrun",
         "statementimport",
         "statementline",
@@ -76,11 +78,14 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
         # Uploads statements, and says which files are owed.
         ("settlements", "statementimport", "add"),
         ("settlements", "statementterms", "change"),
+        # Assigns, notes, proposes, withdraws and opens again at the discrepancy desk.
+        ("settlements", "discrepancy", "change"),
     },
     APPROVER: _VIEWS
     | {
         # Approves verdicts and bill runs; gives a charge up for good.
         ("checkout", "case", "approve"),
+        ("settlements", "proposal", "approve"),
         ("checkout", "charge", "write_off"),
     },
     OPERATOR: _VIEWS

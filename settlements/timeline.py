@@ -9,6 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 
 from checkout.models import Attempt, Case, Charge, Door, EntryKind, LedgerEntry, OutboxMessage
+from settlements.models import DeskAction
 from settlements.proof import Facts
 
 # Cause before effect, for what shares a moment.
@@ -146,6 +147,9 @@ def _discrepancies(facts: Facts) -> Iterator[Happening]:
         if found.cleared_at:
             text = f"{found.kind} cleared by {found.cleared_because}"
             yield Happening(found.cleared_at, "discrepancy", "proved", text)
+    for action in DeskAction.objects.filter(discrepancy__in=facts.discrepancies).order_by("id"):
+        text = f"{action.by}, discrepancy {action.discrepancy_id} {action.kind}: {action.reason}"
+        yield Happening(action.at, "decision", "open", text)
 
 
 def _decisions(charge: Charge) -> Iterable[Happening]:

@@ -27,6 +27,8 @@ class EntryKind(models.TextChoices):
     UNAPPLIED = "unapplied"
     VOIDED = "voided"
     WRITTEN_OFF = "written_off"
+    # What two people decided about a cent that no evidence can clear, and its reversal.
+    CORRECTED = "corrected"
 
 
 class LedgerEntry(models.Model):

@@ -63,6 +63,12 @@ CROSS JOIN LATERAL (
   SELECT CASE WHEN c.state IN ('voided', 'written_off') THEN 0.00
     ELSE coalesce(o.amount, c.amount) - coalesce((SELECT sum(a.captured_amount)
       FROM checkout_attempt a WHERE a.charge_id = c.id AND a.outcome = 'captured'), 0.00)
-    END AS amount
+    END + coalesce((
+      -- What two people approved, and nothing else, moves it further.
+      SELECT sum(p.amount) FROM checkout_ledgerentry e
+      JOIN checkout_ledgerposting p ON p.entry_id = e.id AND p.account = 'receivable'
+      JOIN settlements_proposalitem i ON e.id IN (i.entry_id, i.reversal_id)
+      JOIN settlements_proposal d ON d.id = i.proposal_id AND d.decision = 'approved'
+      WHERE e.charge_id = c.id AND e.kind = 'corrected'), 0.00) AS amount
 ) right_is
 WHERE books.receivable <> right_is.amount

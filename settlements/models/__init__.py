@@ -5,7 +5,24 @@ from typing import Final
 
 from settlements.models.arrivals import FileState, StatementFile, StatementUpload
 from settlements.models.banking import BankEntry, BankStatement, Side
-from settlements.models.discrepancies import Code, Discrepancy, Kind, ReconciliationRun, RunMode
+from settlements.models.desk import (
+    ActionKind,
+    Decision,
+    DeskAction,
+    Proposal,
+    ProposalItem,
+    Way,
+    digest_of,
+    ways_of,
+)
+from settlements.models.discrepancies import (
+    STANDING,
+    Code,
+    Discrepancy,
+    Kind,
+    ReconciliationRun,
+    RunMode,
+)
 from settlements.models.marks import DirtyKind, ReconcileDirty, TopicProgress, TopicRecord
 from settlements.models.payouts import (
     SUMS,
@@ -45,12 +62,16 @@ NOTHING: Final = Decimal("0.00")
 
 __all__ = [
     "NOTHING",
+    "ActionKind",
+    "STANDING",
     "SUMS",
     "TOTALS",
     "BankEntry",
     "BankStatement",
     "Code",
     "Covers",
+    "Decision",
+    "DeskAction",
     "DirtyKind",
     "Discrepancy",
     "ExpectationState",
@@ -68,6 +89,8 @@ __all__ = [
     "PayoutCredit",
     "PayoutPart",
     "ProofMark",
+    "Proposal",
+    "ProposalItem",
     "ReconcileDirty",
     "ReconciliationRun",
     "RouteSchedule",
@@ -85,4 +108,7 @@ __all__ = [
     "StatementUpload",
     "TopicProgress",
     "TopicRecord",
+    "Way",
+    "digest_of",
+    "ways_of",
 ]

@@ -1,5 +1,7 @@
 """Passes of reconciliation and what they found."""
 
+from typing import Final
+
 from django.db import models
 from django.db.models import F, Q
 
@@ -79,11 +81,16 @@ class Code(models.TextChoices):
     REWRITTEN = "rewritten"
 
 
+# Neither cleared by evidence nor resolved by two people; in the words of the partial index.
+STANDING: Final = Q(cleared_at__isnull=True, resolved_at__isnull=True)
+
+
 class Discrepancy(models.Model):
     """Two records of one fact that do not agree, to the cent (R38); never deleted.
 
-    Found again it is the same row, by its fingerprint; gone it is cleared by evidence (R54).
-    Amounts are USD; they are 0.00 where the disagreement is not about money.
+    Found again it is the same row, by its fingerprint; gone it is cleared by evidence (R54). What no
+    evidence clears is resolved by an approved proposal, for the amounts it was approved with: found
+    with others, it stands again. Amounts are USD; 0.00 where the disagreement is not about money.
     """
 
     fingerprint = models.CharField(max_length=200, unique=True)
@@ -110,6 +117,13 @@ class Discrepancy(models.Model):
     cleared_at = models.DateTimeField(null=True, blank=True)
     cleared_because = models.CharField(max_length=20, blank=True, default="")
     first_run = models.ForeignKey(ReconciliationRun, on_delete=models.PROTECT, related_name="found")
+    # The desk's (settlements/models/desk.py): who looks into it, the proposal that is open or was
+    # approved, and when (real clock) that resolved it. db_default: the passes insert by SQL.
+    assigned_to = models.CharField(max_length=150, blank=True, default="", db_default="")
+    proposal = models.ForeignKey(
+        "Proposal", on_delete=models.PROTECT, null=True, blank=True, related_name="discrepancies"
+    )
+    resolved_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name_plural = "discrepancies"
@@ -123,6 +137,10 @@ class Discrepancy(models.Model):
                 | Q(cleared_at__isnull=False, cleared_because="evidence"),
                 name="discrepancy_cleared",
             ),
+            models.CheckConstraint(
+                condition=Q(resolved_at__isnull=True) | Q(proposal__isnull=False),
+                name="discrepancy_resolved",
+            ),
         ]
         indexes = [
             models.Index(fields=["-opened_at", "-id"], name="discrepancy_newest"),
@@ -132,7 +150,14 @@ class Discrepancy(models.Model):
                 condition=Q(cleared_at__isnull=True),
                 name="discrepancy_open",
             ),
+            models.Index(
+                fields=["-opened_at", "-id"], condition=STANDING, name="discrepancy_standing"
+            ),
         ]
 
     def __str__(self) -> str:
         return self.fingerprint
+
+    @property
+    def is_standing(self) -> bool:
+        return self.cleared_at is None and self.resolved_at is None

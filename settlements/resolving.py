@@ -1,0 +1,284 @@
+"""What people do about discrepancies that no evidence clears: assign, note, propose, approve, reopen.
+
+Each runs in the caller's transaction, takes the creators' locks before the desk's rows, both in id
+order, and writes a line of the trail for every discrepancy it is about.
+"""
+
+import logging
+from collections.abc import Collection, Iterable
+from decimal import Decimal
+from uuid import UUID, uuid5
+
+from django.db.models import QuerySet
+
+from checkout import ledger
+from checkout.clock import Moment
+from checkout.models import Charge, Creator, LedgerAccount, LedgerEntry
+from settlements.models import (
+    NOTHING,
+    ActionKind,
+    Decision,
+    DeskAction,
+    Discrepancy,
+    Proposal,
+    ProposalItem,
+    Way,
+    digest_of,
+    ways_of,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class NotProposable(Exception):
+    """This discrepancy cannot be resolved so; the message says why."""
+
+
+class NotDecidable(Exception):
+    """This person cannot decide this proposal now; the message says why."""
+
+
+class NotReopenable(Exception):
+    """No resolution by hand to take back."""
+
+
+def assign(*, discrepancy_ids: Collection[int], to: str, by: str, reason: str, now: Moment) -> int:
+    """Let this person look into these; an empty name frees them. Returns how many."""
+    rows = _locked(discrepancy_ids)
+    Discrepancy.objects.filter(pk__in=[row.pk for row in rows]).update(assigned_to=to)
+    _trail(rows, ActionKind.ASSIGNED, by=by, reason=reason, now=now, assigned_to=to)
+    return len(rows)
+
+
+def note(*, discrepancy_ids: Collection[int], by: str, text: str, now: Moment) -> int:
+    """Write something down about these; returns how many."""
+    rows = _locked(discrepancy_ids)
+    _trail(rows, ActionKind.NOTED, by=by, reason=text, now=now)
+    return len(rows)
+
+
+def propose(
+    *, discrepancy_ids: Collection[int], way: Way, by: str, reason: str, now: Moment
+) -> Proposal:
+    """Propose to resolve these, as they stand now, in one way; another person decides (R43).
+
+    Raises NotProposable, naming the first that stands no more, is proposed already, or whose kind does
+    not allow the way.
+    """
+    rows = _locked(discrepancy_ids)
+    if not rows:
+        raise NotProposable("choose at least one discrepancy")
+    for row in rows:
+        _require_proposable(row, way)
+    proposal = Proposal.objects.create(
+        way=way,
+        reason=reason,
+        count=len(rows),
+        net=sum((row.difference for row in rows), NOTHING),
+        absolute=sum((abs(row.difference) for row in rows), NOTHING),
+        sha256=digest_of(way, ((row.pk, row.expected, row.actual) for row in rows)),
+        proposed_by=by,
+        proposed_at=now.real,
+    )
+    ProposalItem.objects.bulk_create(
+        ProposalItem(proposal=proposal, discrepancy=row, expected=row.expected, actual=row.actual)
+        for row in rows
+    )
+    Discrepancy.objects.filter(pk__in=[row.pk for row in rows]).update(proposal=proposal)
+    _trail(rows, ActionKind.PROPOSED, by=by, reason=reason, now=now, proposal=proposal)
+    return proposal
+
+
+def _require_proposable(row: Discrepancy, way: Way) -> None:
+    if not row.is_standing:
+        raise NotProposable(f"discrepancy {row.pk} stands no more")
+    if row.proposal_id:
+        raise NotProposable(f"discrepancy {row.pk} waits in proposal {row.proposal_id}")
+    allowed = ways_of(row)
+    if way not in allowed:
+        instead = f"it may be {allowed[0]}" if allowed else "evidence alone clears it"
+        raise NotProposable(f"discrepancy {row.pk} ({row.kind}, {row.code}): {instead}")
+
+
+def approve(*, proposal_id: int, seen: str, by: str, reason: str, now: Moment) -> Proposal:
+    """Resolve what another person proposed, exactly as this one saw it; `seen` is the page's digest.
+
+    Posts the corrections. Raises NotDecidable if it was decided, if the same person proposed it, or
+    if anything of it has changed since it was proposed or since the page was shown.
+    """
+    _lock_creators(proposal_id)
+    proposal = _undecided(proposal_id)
+    if proposal.proposed_by == by:
+        raise NotDecidable("who proposed it does not approve it")
+    rows = _locked(proposal.items.values_list("discrepancy_id", flat=True))
+    now_digest = digest_of(proposal.way, ((row.pk, row.expected, row.actual) for row in rows))
+    standing = all(row.is_standing and row.proposal_id == proposal.pk for row in rows)
+    if not standing or now_digest != proposal.sha256:
+        raise NotDecidable("what it is about has changed: withdraw it and propose anew")
+    if seen != proposal.sha256:
+        raise NotDecidable("the page showed something else: look at it again")
+    if proposal.way == Way.CORRECTED:
+        _post_corrections(proposal, now=now)
+    _decide(proposal, Decision.APPROVED, by=by, reason=reason, now=now)
+    Discrepancy.objects.filter(proposal=proposal).update(resolved_at=now.real)
+    _trail(rows, ActionKind.APPROVED, by=by, reason=reason, now=now, proposal=proposal)
+    return proposal
+
+
+def refuse(*, proposal_id: int, by: str, reason: str, now: Moment) -> Proposal:
+    """Send a proposal back: its discrepancies stand, free for another. Raises NotDecidable."""
+    proposal = _undecided(proposal_id)
+    if proposal.proposed_by == by:
+        raise NotDecidable("who proposed it withdraws it")
+    return _give_back(proposal, Decision.REFUSED, ActionKind.REFUSED, by=by, reason=reason, now=now)
+
+
+def withdraw(*, proposal_id: int, by: str, reason: str, now: Moment) -> Proposal:
+    """Take one's own or a colleague's proposal back before it is decided. Raises NotDecidable."""
+    proposal = _undecided(proposal_id)
+    return _give_back(
+        proposal, Decision.WITHDRAWN, ActionKind.WITHDRAWN, by=by, reason=reason, now=now
+    )
+
+
+def reopen(*, discrepancy_ids: Collection[int], by: str, reason: str, now: Moment) -> int:
+    """Let these stand again; what was posted for them is posted back. Returns how many.
+
+    Raises NotReopenable, naming the first that no person resolved.
+    """
+    resolved = Discrepancy.objects.filter(pk__in=discrepancy_ids)
+    _lock_in_order(resolved.values_list("creator_id", flat=True))
+    rows = _locked(discrepancy_ids)
+    for row in rows:
+        if row.resolved_at is None or row.proposal_id is None:
+            raise NotReopenable(f"discrepancy {row.pk} was not resolved by hand")
+        item = ProposalItem.objects.select_related("entry__charge").get(
+            proposal_id=row.proposal_id, discrepancy=row
+        )
+        if item.entry is not None:
+            item.reversal = _reverse(item.entry, now=now)
+            item.save(update_fields=["reversal"])
+        _trail([row], ActionKind.REOPENED, by=by, reason=reason, now=now, proposal=row.proposal)
+    Discrepancy.objects.filter(pk__in=[row.pk for row in rows]).update(
+        resolved_at=None, proposal=None
+    )
+    return len(rows)
+
+
+# --- The books -------------------------------------------------------------------------------------
+
+
+def _post_corrections(proposal: Proposal, *, now: Moment) -> None:
+    items = proposal.items.select_related("discrepancy__charge").order_by("discrepancy_id")
+    for item in items:
+        charge = item.discrepancy.charge
+        if charge is None:
+            raise NotDecidable(f"discrepancy {item.discrepancy_id} is about no charge")
+        item.entry = _correct(charge, item, now=now)
+        item.save(update_fields=["entry"])
+
+
+def corrected_against(difference: Decimal) -> LedgerAccount:
+    """A cent short is written off; a cent too much is owed back to the creator."""
+    short = difference < 0
+    return LedgerAccount.WRITE_OFF if short else LedgerAccount.UNAPPLIED_RECEIPTS
+
+
+def _correct(charge: Charge, item: ProposalItem, *, now: Moment) -> LedgerEntry:
+    difference = item.actual - item.expected
+    books = ledger.receivable(charge_id=charge.pk)
+    if books != -difference:
+        raise NotDecidable(
+            f"by the books {books:,.2f} USD is receivable of charge {charge.pk}, not "
+            f"{-difference:,.2f}: another entry has been posted, look at its proof"
+        )
+    return ledger.correct(
+        charge=charge,
+        receivable=difference,
+        against=corrected_against(difference),
+        subject=uuid5(charge.pk, f"correction:{item.proposal_id}:{item.discrepancy.fingerprint}"),
+        now=now,
+    )
+
+
+def _reverse(entry: LedgerEntry, *, now: Moment) -> LedgerEntry:
+    """The same accounts, the other way round: entries are never changed (R35)."""
+    amounts = {LedgerAccount(p.account): p.amount for p in entry.postings.order_by("id")}
+    moved = amounts.pop(LedgerAccount.RECEIVABLE)
+    (against,) = amounts
+    return ledger.correct(
+        charge=entry.charge,
+        receivable=-moved,
+        against=against,
+        subject=uuid5(entry.pk, "reversal"),
+        now=now,
+    )
+
+
+# --- Rows and locks --------------------------------------------------------------------------------
+
+
+def _lock_creators(proposal_id: int) -> None:
+    """Who posts to a charge's books first holds its creator's lock, as every use case does."""
+    items = ProposalItem.objects.filter(proposal_id=proposal_id)
+    _lock_in_order(items.values_list("discrepancy__creator_id", flat=True))
+
+
+def _lock_in_order(creator_ids: Iterable[UUID | None]) -> None:
+    wanted = {each for each in creator_ids if each is not None}
+    rows = Creator.objects.select_for_update(no_key=True).filter(pk__in=wanted)
+    list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def _locked(ids: Iterable[int]) -> list[Discrepancy]:
+    rows: QuerySet[Discrepancy] = Discrepancy.objects.select_for_update(no_key=True)
+    return list(rows.filter(pk__in=list(ids)).order_by("pk"))
+
+
+def _undecided(proposal_id: int) -> Proposal:
+    proposal = Proposal.objects.select_for_update(no_key=True).get(pk=proposal_id)
+    if proposal.decision != Decision.OPEN:
+        raise NotDecidable(f"it was {proposal.decision} by {proposal.decided_by}")
+    return proposal
+
+
+def _decide(proposal: Proposal, decision: Decision, *, by: str, reason: str, now: Moment) -> None:
+    proposal.decision, proposal.decided_by = decision, by
+    proposal.decided_at, proposal.decided_because = now.real, reason
+    proposal.save(update_fields=["decision", "decided_by", "decided_at", "decided_because"])
+    facts = {"proposal": proposal.pk, "decision": str(decision), "by": by}
+    logger.info("proposal decided", extra=facts)
+
+
+def _give_back(
+    proposal: Proposal, decision: Decision, kind: ActionKind, *, by: str, reason: str, now: Moment
+) -> Proposal:
+    rows = _locked(proposal.items.values_list("discrepancy_id", flat=True))
+    _decide(proposal, decision, by=by, reason=reason, now=now)
+    Discrepancy.objects.filter(proposal=proposal).update(proposal=None)
+    _trail(rows, kind, by=by, reason=reason, now=now, proposal=proposal)
+    return proposal
+
+
+def _trail(
+    rows: Iterable[Discrepancy],
+    kind: ActionKind,
+    *,
+    by: str,
+    reason: str,
+    now: Moment,
+    proposal: Proposal | None = None,
+    assigned_to: str = "",
+) -> None:
+    DeskAction.objects.bulk_create(
+        DeskAction(
+            discrepancy=row,
+            proposal=proposal,
+            kind=kind,
+            by=by,
+            at=now.real,
+            reason=reason[:300],
+            assigned_to=assigned_to,
+        )
+        for row in rows
+    )
