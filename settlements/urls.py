@@ -3,10 +3,12 @@
 from django.contrib import admin
 from django.urls import URLPattern, path
 
+from settlements.admin.home import home
 from settlements.admin.proof import proof
 from settlements.api import SettlementScheduleOf
 
 urlpatterns: list[URLPattern] = [
+    path("", admin.site.admin_view(home), name="finance_home"),
     path(
         "checkout/charge/<uuid:charge_id>/proof/",
         admin.site.admin_view(proof),

@@ -55,8 +55,11 @@ class Visitor:
 
     def violations(self) -> list[str]:
         """What axe-core finds on the page as it stands."""
+        before = len(self.complaints)
         self.page.evaluate(AXE)
         found: list[str] = self.page.evaluate(_RUN_AXE)
+        # While it looks, axe-core itself tries inline styles, and the policy refuses them.
+        self.complaints[before:] = [c for c in self.complaints[before:] if "inline style" not in c]
         return found
 
     def shoot(self, folder: Path, name: str) -> None:

@@ -29,7 +29,14 @@ from checkout.models.creators import (
     SubscriptionState,
     SubscriptionTerms,
 )
-from checkout.models.figures import RETRY_SLOTS, Heartbeat, RetryCounter, UnreplicatedCommits
+from checkout.models.figures import (
+    RETRY_SLOTS,
+    AttemptTally,
+    ChargeTally,
+    Heartbeat,
+    RetryCounter,
+    UnreplicatedCommits,
+)
 from checkout.models.ledger import EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
 from checkout.models.outbox import Door, OutboxMessage, PendingMessage, PublishedMessage
 
@@ -43,11 +50,13 @@ __all__ = [
     "Attempt",
     "AttemptKind",
     "AttemptOutcome",
+    "AttemptTally",
     "Awaits",
     "Case",
     "CaseKind",
     "Charge",
     "ChargeState",
+    "ChargeTally",
     "Creator",
     "Door",
     "EntryKind",

@@ -62,3 +62,58 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ChargeTally(models.Model):
+    """How many charges of a billing date and lane are in a state, and their USD: rows to add up.
+
+    Triggers add a row for each change (checkout/tallies.py); a row may be negative, their sum is exact.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    # The billing date, in the subscription's own zone: the charge's period_start.
+    day = models.DateField()
+    lane = models.CharField(max_length=40)
+    state = models.CharField(max_length=17)
+    count = models.IntegerField()
+    usd = models.DecimalField(max_digits=14, decimal_places=2)
+    is_folded = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name_plural = "charge tallies"
+        indexes = [
+            models.Index(fields=["day", "lane", "state"], name="charge_tally_key"),
+            models.Index(fields=["day"], condition=Q(is_folded=False), name="charge_tally_to_fold"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.lane} {self.state}: {self.count:+}"
+
+
+class AttemptTally(models.Model):
+    """How many attempts ended how in a quarter of an hour (business clock), and their USD.
+
+    Quarters, since the day they make up begins elsewhere in every lane's statements.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    slot = models.DateTimeField()
+    lane = models.CharField(max_length=40)
+    outcome = models.CharField(max_length=11)
+    decline_class = models.CharField(max_length=15, blank=True, default="")
+    count = models.IntegerField()
+    # What was captured, else what was asked for.
+    usd = models.DecimalField(max_digits=14, decimal_places=2)
+    is_folded = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name_plural = "attempt tallies"
+        indexes = [
+            models.Index(fields=["slot", "lane", "outcome"], name="attempt_tally_key"),
+            models.Index(
+                fields=["slot"], condition=Q(is_folded=False), name="attempt_tally_to_fold"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.slot:%Y-%m-%d %H:%M} {self.lane} {self.outcome}: {self.count:+}"

@@ -123,13 +123,15 @@ class Group:
 class CauseFilter(admin.SimpleListFilter):
     title = "cause"
     parameter_name = "cause"
+    # Chosen from the table of groups above the list, so it takes no room beside it.
+    template = "admin/no_filter.html"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(group.cause.parameter, group.cause.in_words) for group in groups_of_one_cause()]
 
     def has_output(self) -> bool:
-        """Chosen from the table of groups above the list, so it takes no room beside it."""
-        return False
+        """Also for a cause that no more stands: else Django would leave the filter out."""
+        return True
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         parts = (self.value() or "").split("~")

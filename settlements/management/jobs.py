@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from checkout import billing, rescue, subscriptions, wiring
+from checkout import billing, rescue, subscriptions, tallies, wiring
 from checkout.clock import Ages, Clock
 from checkout.commit import committed
 from checkout.gateways import Gateway
@@ -58,6 +58,7 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
         Job("late_statements", often, lambda: mark_late_expectations(now=clock.now())),
         Job("watch_statements", seldom, lambda: watch_statements(clock=clock, ages=ages)),
         Job("forget_uploads", seldom, lambda: forget_uploads(now=clock.now())),
+        Job("fold_tallies", seldom, tallies.fold),
         Job("forget_answers", seldom, lambda: forget_answers(clock=clock, ages=ages)),
     ]
 

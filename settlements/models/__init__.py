@@ -62,10 +62,10 @@ NOTHING: Final = Decimal("0.00")
 
 __all__ = [
     "NOTHING",
-    "ActionKind",
     "STANDING",
     "SUMS",
     "TOTALS",
+    "ActionKind",
     "BankEntry",
     "BankStatement",
     "Code",

@@ -32,8 +32,9 @@ from checkout.models import (
 )
 from checkout.moves import open_case
 from checkout.readings import holds, open_cases
-from settlements import payouts, reconciliation
+from settlements import payouts, reconciliation, resolving
 from settlements.closing import close_periods
+from settlements.models import Discrepancy, Way
 from settlements.settling import store_default_schedules
 from tests.factories import LANE, World, account, creator, fresh, subscription_of
 from tests.factories_settlements import statement_text, take_in
@@ -122,6 +123,13 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
     store_default_schedules(now=now)
     call_command("load_holidays", "us-fed", "--years", "2026", stdout=StringIO())
     reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    resolving.propose(
+        discrepancy_ids=[Discrepancy.objects.get(code="under_charge").pk],
+        way=Way.CORRECTED,
+        by="ann",
+        reason="the network kept it",
+        now=world.clock.now(),
+    )
     take_in(statement_text(date(2026, 1, 31)), world=world, folder=folder)
     world.clock.forward(days=1)
     close_periods(clock=world.clock, ages=world.ages)

@@ -270,6 +270,7 @@ def test_a_rewritten_row_that_was_put_back_is_resolved_at_the_desk(world: World)
     charge = captured(world, "0.00")
     change = "UPDATE checkout_charge SET amount = %s WHERE id = %s"
     edit(change, "19.96", charge.pk)
+    find(world)
     edit(change, "19.99", charge.pk)
     find(world)
     left = list(Discrepancy.objects.filter(STANDING))
@@ -320,6 +321,8 @@ def test_the_desk_by_its_pages(world: World) -> None:
     listed = ann.get(LIST, {"standing": "yes"}).content.decode()
     assert "captured · under charge · cis · -0.03 each" in listed
     assert "-0.09 USD" in listed
+    cause = ann.get(LIST, {"standing": "yes", "cause": "captured~under_charge~cis~-0.03"})
+    assert "3 discrepancies" in cause.content.decode()
     post(ann, "assign", rows, decided="yes", to="ann", reason="mine to look into")
     assert "3 discrepancies" in ann.get(LIST, {"whose": "me"}).content.decode()
     post(ann, "note", rows[:1], decided="yes", reason="asked the processor")

@@ -18,6 +18,7 @@ from settlements.models import Discrepancy, Way
 from settlements.roles import ANALYST, APPROVER, OPERATOR, VIEWER
 from tests.browser import CHROMIUM, opened_browser, pictures_folder, signed_in
 from tests.factories import World
+from tests.factories_roles import pages_at
 
 pytestmark = [
     pytest.mark.system,
@@ -41,8 +42,10 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Iterator[World]:
+    world = World()
+    with pages_at(world.clock):
+        yield world
 
 
 def some_work(world: World) -> dict[str, str]:

@@ -1,0 +1,10 @@
+DROP TRIGGER checkout_tally_delete ON checkout_attempt;
+DROP TRIGGER checkout_tally_update ON checkout_attempt;
+DROP TRIGGER checkout_tally_insert ON checkout_attempt;
+DROP TRIGGER checkout_tally_delete ON checkout_charge;
+DROP TRIGGER checkout_tally_update ON checkout_charge;
+DROP TRIGGER checkout_tally_insert ON checkout_charge;
+DROP FUNCTION checkout_tally_attempt();
+DROP FUNCTION checkout_tally_slot(timestamptz, timestamptz, timestamptz);
+DROP FUNCTION checkout_tally_charge();
+DROP FUNCTION checkout_tally_charges();

@@ -1,0 +1,89 @@
+"""Kept figures: charges by billing date and state, attempts by how they ended; added up, never counted.
+
+Triggers add a row for each change in its own transaction (migration 0016), so no charge waits for
+another's counter; `fold` makes one row of those of one key. Whoever adds up sees exactly what a count
+over the tables would say in the same snapshot (R47), whatever was edited by hand.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Final
+
+from django.db import connection
+from django.db.models import Sum
+
+from checkout.models import AttemptTally, ChargeTally
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many, and how much USD."""
+
+    count: int = 0
+    usd: Decimal = Decimal("0.00")
+
+
+def charges_by_state() -> Mapping[str, Tally]:
+    """Every charge there is, by state."""
+    rows = ChargeTally.objects.values("state").order_by("state")
+    summed = rows.annotate(number=Sum("count"), money=Sum("usd"))
+    return {row["state"]: Tally(row["number"], row["money"]) for row in summed if row["number"]}
+
+
+def charges_by_day(*, first: date, last: date) -> Mapping[date, Mapping[str, Tally]]:
+    """Charges by billing date, both ends included, and by state."""
+    rows = ChargeTally.objects.filter(day__gte=first, day__lte=last).values("day", "state")
+    days: dict[date, dict[str, Tally]] = {}
+    for row in rows.order_by("day", "state").annotate(number=Sum("count"), money=Sum("usd")):
+        if row["number"]:
+            days.setdefault(row["day"], {})[row["state"]] = Tally(row["number"], row["money"])
+    return days
+
+
+def declines_since(since: datetime) -> Mapping[str, Tally]:
+    """Declined attempts by class since a time of the business clock, to the quarter of an hour."""
+    rows = AttemptTally.objects.filter(slot__gte=since, outcome="declined").values("decline_class")
+    summed = rows.order_by("decline_class").annotate(number=Sum("count"), money=Sum("usd"))
+    return {r["decline_class"]: Tally(r["number"], r["money"]) for r in summed if r["number"]}
+
+
+_FOLD_CHARGES: Final = """
+    WITH changed AS (
+      SELECT day, lane, state FROM checkout_chargetally WHERE NOT is_folded GROUP BY 1, 2, 3
+    ), taken AS (
+      DELETE FROM checkout_chargetally t USING changed c
+      WHERE (t.day, t.lane, t.state) = (c.day, c.lane, c.state) RETURNING t.*
+    )
+    INSERT INTO checkout_chargetally (day, lane, state, count, usd, is_folded)
+    SELECT day, lane, state, sum(count), sum(usd), true FROM taken GROUP BY 1, 2, 3
+    HAVING sum(count) <> 0 OR sum(usd) <> 0
+"""
+_FOLD_ATTEMPTS: Final = """
+    WITH changed AS (
+      SELECT slot, lane, outcome, decline_class FROM checkout_attempttally
+      WHERE NOT is_folded GROUP BY 1, 2, 3, 4
+    ), taken AS (
+      DELETE FROM checkout_attempttally t USING changed c
+      WHERE (t.slot, t.lane, t.outcome, t.decline_class)
+        = (c.slot, c.lane, c.outcome, c.decline_class) RETURNING t.*
+    )
+    INSERT INTO checkout_attempttally (slot, lane, outcome, decline_class, count, usd, is_folded)
+    SELECT slot, lane, outcome, decline_class, sum(count), sum(usd), true FROM taken
+    GROUP BY 1, 2, 3, 4 HAVING sum(count) <> 0 OR sum(usd) <> 0
+"""
+
+
+def fold() -> int:
+    """Make one row of the rows of each key; returns how many keys had changed.
+
+    One statement a table: cut short, nothing has happened; run by two at once, each row is taken by
+    one of them. A change that commits meanwhile is folded the next time.
+    """
+    folded = 0
+    with connection.cursor() as cursor:
+        for statement in (_FOLD_CHARGES, _FOLD_ATTEMPTS):
+            cursor.execute(statement)
+            folded += cursor.rowcount
+    return folded

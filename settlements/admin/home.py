@@ -1,0 +1,325 @@
+"""Finance's home: warnings first, the days not proved yet, what waits for me, and how collection stands."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet, Sum
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+from checkout import outbox, readings, tallies, wiring
+from checkout.charts import Bar, Part, stacked_bars
+from checkout.clock import Moment
+from checkout.models import Case, CaseKind, ChargeState
+from checkout.page import Printed, in_both_zones, in_snapshot
+from checkout.tallies import Tally
+from settlements.days import Awaited, Days, days_to_prove
+from settlements.models import STANDING, Decision, Discrepancy, ExpectationState, Proposal
+from settlements.readings import freshness, oldest_mark
+
+CHART_DAYS: Final = 14
+DECLINE_DAYS: Final = 7
+# Seconds after which what should come every few seconds is a warning.
+STALE: Final = 60
+# How the states of a charge are layered in the chart: part, class, states.
+LAYERS: Final = (
+    ("succeeded", "good", (ChargeState.SUCCEEDED,)),
+    (
+        "under way",
+        "wait",
+        (
+            ChargeState.DUE,
+            ChargeState.ATTEMPTING,
+            ChargeState.PENDING,
+            ChargeState.IN_DOUBT,
+            ChargeState.FAILED_THEN_RETRY,
+        ),
+    ),
+    ("exhausted", "bad", (ChargeState.EXHAUSTED,)),
+    ("voided or written off", "quiet", (ChargeState.VOIDED, ChargeState.WRITTEN_OFF)),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A count with its USD and the list behind it."""
+
+    words: str
+    count: int
+    usd: Decimal | None
+    link: str
+
+    @property
+    def usd_shown(self) -> str:
+        return "" if self.usd is None else f"{self.usd:,.2f}"
+
+    @property
+    def count_shown(self) -> str:
+        return f"{self.count:,}"
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something that makes the figures below doubtful or wants a hand, and where to look."""
+
+    text: str
+    link: str
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    """The first page; a member of staff without a role is told so, and shown nothing."""
+    return in_snapshot(lambda: _home(request))
+
+
+def _home(request: HttpRequest) -> HttpResponse:
+    context: dict[str, Any] = admin.site.each_context(request) | {
+        "title": "Home",
+        "app_list": admin.site.get_app_list(request),
+    }
+    if request.user.has_perm("checkout.view_charge") and request.user.has_perm(
+        "settlements.view_discrepancy"
+    ):
+        context |= _figures(request, wiring.clock().now())
+    return TemplateResponse(request, "admin/home.html", context)
+
+
+def _figures(request: HttpRequest, now: Moment) -> dict[str, Any]:
+    days = days_to_prove(now=now.business)
+    dead = readings.dead_letters(readings.open_cases())
+    states = tallies.charges_by_state()
+    return {
+        "printed": Printed(
+            at=now.real,
+            chosen=f"days {days.first} to {days.last}",
+            count=days.captures,
+            noun="capture" if days.captures == 1 else "captures",
+            usd=_usd_of(days),
+        ),
+        "business": in_both_zones(now.business) if now.business != now.real else "",
+        "days": days,
+        "proved": Figure(
+            "proved",
+            days.proved.count,
+            days.proved.usd,
+            f"{_list('expectation')}?state__exact=arrived",
+        ),
+        "awaiting": [_awaited(each, now.business) for each in days.awaiting],
+        "differing": _differing(days),
+        "warnings": list(_warnings(days, dead, now)),
+        "waiting": list(_waiting_for(request)),
+        "states": list(_states(states)),
+        "owed": _owed(states),
+        "declines": _declines(now),
+        "outbox": list(_outbox(now)),
+        "dead": Figure("dead letters", dead.count, dead.usd, _dead_link()),
+        "days_charged": _days_charged(now.business.date()),
+    }
+
+
+def _usd_of(days: Days) -> Decimal:
+    waiting = (each.captures.usd for each in days.awaiting)
+    return sum(waiting, days.proved.usd + days.discrepant.usd)
+
+
+# --- The days ------------------------------------------------------------------------------------
+
+
+def _awaited(each: Awaited, now: datetime) -> Figure:
+    late = each.late(now)
+    if each.state == ExpectationState.QUARANTINED:
+        when = "arrived and was set aside"
+    elif each.due_at is None:
+        when = "is not due yet"
+    elif late is None:
+        when = f"is due {each.due_at:%Y-%m-%d %H:%M} UTC"
+    else:
+        when = f"is {_length(late)} late"
+    query = urlencode({"lane": each.lane, "day": each.day.isoformat()})
+    return Figure(
+        f"await the file of {each.lane} for {each.day}, which {when}",
+        each.captures.count,
+        each.captures.usd,
+        f"{_list('expectation')}?{query}",
+    )
+
+
+def _length(late: timedelta) -> str:
+    hours = int(late.total_seconds()) // 3600
+    if hours < 1:
+        return f"{int(late.total_seconds()) // 60} min"
+    return f"{hours} h" if hours < 48 else f"{late.days} days"
+
+
+def _differing(days: Days) -> dict[str, Any]:
+    found = days.differing
+    return {
+        "count": f"{found.count:,}",
+        "absolute": f"{found.absolute:,.2f}",
+        "net": f"{found.net:+,.2f}",
+        "is_any": found.count > 0,
+        "link": f"{_list('discrepancy')}?standing=yes",
+    }
+
+
+# --- Warnings ------------------------------------------------------------------------------------
+
+
+def _warnings(days: Days, dead: readings.Pile, now: Moment) -> Iterator[Warning]:
+    yield from _late_files(days, now)
+    yield from _stale(now)
+    about_files = Discrepancy.objects.filter(STANDING, charge__isnull=True).count()
+    if about_files:
+        text = f"{about_files} discrepancies are about no charge: files, lines or the topic."
+        yield Warning(text, f"{_list('discrepancy')}?standing=yes")
+    if dead.count:
+        oldest = _length(timedelta(seconds=dead.age(now.real)))
+        yield Warning(f"{dead.count:,} dead letters wait, the oldest for {oldest}.", _dead_link())
+    for hold in readings.holds(now.real):
+        what = "all of collection" if hold.scope == "all" else f"{hold.scope} {hold.subject}"
+        text = f"{hold.get_kind_display()}: {what} is stopped: {hold.reason}"
+        yield Warning(text, reverse("admin:checkout_hold_changelist"))
+
+
+def _late_files(days: Days, now: Moment) -> Iterator[Warning]:
+    late = [each for each in days.awaiting if each.late(now.business)]
+    if late:
+        one = late[0]
+        text = f"{len(late)} files are late, the oldest is that of {one.lane} for {one.day}."
+        if len(late) == 1:
+            text = f"The file of {one.lane} for {one.day} is late."
+        yield Warning(text, f"{_list('expectation')}?state__exact=late")
+    if days.older:
+        text = f"{days.older} days before {days.first} have no accepted file."
+        yield Warning(text, _list("expectation"))
+
+
+def _stale(now: Moment) -> Iterator[Warning]:
+    runs = [each for each in freshness() if each.mode == "incremental"]
+    link = _list("reconciliationrun")
+    if not runs:
+        yield Warning("No pass of reconciliation has run yet: nothing below is compared.", link)
+    elif runs[0].age(now.real) > STALE:
+        ago = _length(timedelta(seconds=runs[0].age(now.real)))
+        yield Warning(f"The last pass of reconciliation began {ago} ago.", link)
+    mark = oldest_mark()
+    if mark is not None and (now.real - mark).total_seconds() > STALE:
+        ago = _length(now.real - mark)
+        yield Warning(f"A change of {ago} ago waits for a pass to look at it.", link)
+
+
+# --- Waiting for me --------------------------------------------------------------------------------
+
+
+def _waiting_for(request: HttpRequest) -> Iterator[Figure]:
+    """What this person, by name and by role, is the next to act on."""
+    user, me = request.user, request.user.get_username()
+    if user.has_perm("settlements.approve_proposal"):
+        waits = Proposal.objects.filter(decision=Decision.OPEN).exclude(proposed_by=me)
+        link = f"{_list('proposal')}?decision=open"
+        yield _pile("proposals to approve or refuse", waits, "net", link)
+    if user.has_perm("checkout.approve_case"):
+        cases = Case.objects.filter(closed_at__isnull=True, kind__in=_TWO_PEOPLE)
+        link = f"{reverse('admin:checkout_case_changelist')}?open=yes"
+        yield _pile(
+            "verdicts and bill runs to approve", cases.exclude(proposed_by=me), "amount", link
+        )
+    if user.has_perm("settlements.change_discrepancy"):
+        mine = Discrepancy.objects.filter(STANDING, assigned_to=me)
+        link = f"{_list('discrepancy')}?standing=yes&whose=me"
+        yield _pile("discrepancies assigned to me", mine, "difference", link)
+        free = Discrepancy.objects.filter(STANDING, assigned_to="")
+        link = f"{_list('discrepancy')}?standing=yes&whose=nobody"
+        yield _pile("discrepancies nobody looks into", free, "difference", link)
+
+
+_TWO_PEOPLE: Final = (CaseKind.IN_DOUBT, CaseKind.BILL_RUN)
+
+
+def _pile(words: str, rows: QuerySet[Any], amount: str, link: str) -> Figure:
+    found = rows.aggregate(number=Count("pk"), money=Sum(amount))
+    return Figure(words, found["number"], found["money"] or Decimal("0.00"), link)
+
+
+# --- How collection stands -------------------------------------------------------------------------
+
+
+def _states(states: Any) -> Iterator[Figure]:
+    address = reverse("admin:checkout_charge_changelist")
+    for state in ChargeState:
+        tally = states.get(state.value, Tally())
+        words = state.value.replace("_", " ")
+        yield Figure(words, tally.count, tally.usd, f"{address}?state__exact={state.value}")
+
+
+def _owed(states: Any) -> Figure:
+    doubt = states.get(ChargeState.IN_DOUBT.value, Tally())
+    address = reverse("admin:checkout_charge_changelist")
+    return Figure("in doubt", doubt.count, doubt.usd, f"{address}?state__exact=in_doubt")
+
+
+def _declines(now: Moment) -> list[Figure]:
+    since = now.business - timedelta(days=DECLINE_DAYS)
+    link = reverse("admin:checkout_attempt_changelist")
+    return [
+        Figure(name.replace("_", " "), tally.count, tally.usd, link)
+        for name, tally in tallies.declines_since(since).items()
+    ]
+
+
+def _outbox(now: Moment) -> Iterator[Figure]:
+    address = reverse("admin:checkout_outboxmessage_changelist")
+    for door, depth in outbox.depth(now=now.real).items():
+        oldest = _length(timedelta(seconds=depth.oldest_seconds))
+        words = f"messages wait to leave by {door.value}"
+        if depth.waiting:
+            words += f", the oldest for {oldest}"
+        if depth.parked:
+            words += f"; {depth.parked:,} are parked"
+        yield Figure(words, depth.waiting, None, f"{address}?waiting={door.value}")
+
+
+def _days_charged(today: date) -> dict[str, Any]:
+    first = today - timedelta(days=CHART_DAYS - 1)
+    found = tallies.charges_by_day(first=first, last=today)
+    days = [first + timedelta(days=n) for n in range(CHART_DAYS)]
+    rows = [(day, [_layer(found.get(day, {}), states) for _, _, states in LAYERS]) for day in days]
+    bars = [
+        Bar(
+            f"{day:%d}",
+            [
+                Part(tally.count, kind, f"{tally.count:,} {words}, {tally.usd:,.2f} USD")
+                for (words, kind, _), tally in zip(LAYERS, layers, strict=True)
+            ],
+        )
+        for day, layers in rows
+    ]
+    return {
+        "svg": stacked_bars(
+            name="charged",
+            title=f"Charges by billing date, {first} to {today}",
+            description="Stacked by what became of them; the table below says the same in figures.",
+            bars=bars,
+        ),
+        "legend": [(words, kind) for words, kind, _ in LAYERS],
+        "rows": [(day, [(f"{t.count:,}", f"{t.usd:,.2f}") for t in each]) for day, each in rows],
+    }
+
+
+def _layer(day: Any, states: Sequence[ChargeState]) -> Tally:
+    parts = [day.get(state.value, Tally()) for state in states]
+    return Tally(sum(p.count for p in parts), sum((p.usd for p in parts), Decimal("0.00")))
+
+
+def _list(name: str) -> str:
+    model = {"expectation": "statementexpectation"}.get(name, name)
+    return reverse(f"admin:settlements_{model}_changelist")
+
+
+def _dead_link() -> str:
+    return f"{reverse('admin:checkout_case_changelist')}?kind__exact=dead_letter&open=yes"

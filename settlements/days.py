@@ -1,0 +1,178 @@
+"""The days finance has still to prove: what is proved, what waits for which file, what differs.
+
+A capture is **proved** when an accepted file covers its day and nothing stands against its charge;
+**awaiting** when its day's file is not accepted; **discrepant** when something stands. It is summed
+from kept figures and from what is open, never counted over the charges (R47).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Final
+
+from django.db import connection
+from django.db.models import Count, F, Sum
+from django.db.models.functions import Abs
+
+from checkout.tallies import Tally
+from settlements.models import (
+    NOTHING,
+    STANDING,
+    Discrepancy,
+    ExpectationState,
+    StatementExpectation,
+)
+
+# No page opens on more days than these; what is older and not proved is a warning.
+MOST_DAYS: Final = 31
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """A day of a lane whose file is not accepted: its captures, and when the file is or was due."""
+
+    lane: str
+    day: date
+    captures: Tally
+    state: str
+    due_at: datetime | None
+
+    def late(self, now: datetime) -> timedelta | None:
+        """By how much it is late on the business clock; None while it is in time, or was set aside."""
+        if self.due_at is None or self.due_at > now:
+            return None
+        return now - self.due_at
+
+
+@dataclass(frozen=True)
+class Differing:
+    """What stands: how many discrepancies, their absolute and net USD, and about how many captures."""
+
+    count: int
+    absolute: Decimal
+    net: Decimal
+
+
+@dataclass(frozen=True)
+class Days:
+    """The days from `first` to `last`, by the lanes' own days, both included."""
+
+    first: date
+    last: date
+    proved: Tally
+    awaiting: Sequence[Awaited]
+    discrepant: Tally
+    differing: Differing
+    older: int
+
+    @property
+    def captures(self) -> int:
+        waiting = sum(each.captures.count for each in self.awaiting)
+        return self.proved.count + waiting + self.discrepant.count
+
+
+LaneDay = tuple[str, date]
+
+
+def days_to_prove(*, now: datetime) -> Days:
+    """From the oldest day that is not proved up to today (business clock), at most MOST_DAYS."""
+    today = now.date()
+    horizon = today - timedelta(days=MOST_DAYS - 1)
+    captured = _captures()
+    files = {
+        (file.lane, file.day): file
+        for file in StatementExpectation.objects.filter(day__gte=horizon - timedelta(days=1))
+    }
+    against = _captures_with_discrepancies()
+    open_days = {at for at in captured if not _is_covered(files.get(at))} | set(against)
+    first = max(min((day for _, day in open_days), default=today), horizon)
+    within = {at: tally for at, tally in captured.items() if at[1] >= first}
+    return Days(
+        first=first,
+        last=today,
+        proved=_sum(_less(t, against.get(at)) for at, t in within.items() if _covered(files, at)),
+        awaiting=[
+            Awaited(
+                lane=at[0],
+                day=at[1],
+                captures=_less(tally, against.get(at)),
+                state=files[at].state if at in files else ExpectationState.EXPECTED,
+                due_at=files[at].due_at if at in files else None,
+            )
+            for at, tally in sorted(within.items(), key=lambda item: (item[0][1], item[0][0]))
+            if not _covered(files, at)
+        ],
+        discrepant=_sum(tally for (_, day), tally in against.items() if day >= first),
+        differing=_differing(),
+        older=_older_files(horizon),
+    )
+
+
+def _is_covered(file: StatementExpectation | None) -> bool:
+    return file is not None and file.state == ExpectationState.ARRIVED
+
+
+def _covered(files: Mapping[LaneDay, StatementExpectation], at: LaneDay) -> bool:
+    return _is_covered(files.get(at))
+
+
+def _less(all_of: Tally, some: Tally | None) -> Tally:
+    return Tally(all_of.count - some.count, all_of.usd - some.usd) if some else all_of
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    counted = list(tallies)
+    return Tally(sum(t.count for t in counted), sum((t.usd for t in counted), NOTHING))
+
+
+def _older_files(horizon: date) -> int:
+    older = StatementExpectation.objects.filter(day__lt=horizon)
+    return older.exclude(state=ExpectationState.ARRIVED).count()
+
+
+def _differing() -> Differing:
+    found = Discrepancy.objects.filter(STANDING, charge__isnull=False).aggregate(
+        count=Count("pk"), net=Sum("difference"), absolute=Sum(Abs(F("difference")))
+    )
+    return Differing(found["count"], found["absolute"] or NOTHING, found["net"] or NOTHING)
+
+
+_CAPTURES: Final = """
+    WITH zones AS MATERIALIZED (
+      SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementterms
+    )
+    SELECT t.lane, (t.slot AT TIME ZONE coalesce(z.zone, 'UTC'))::date, sum(t.count), sum(t.usd)
+    FROM checkout_attempttally t LEFT JOIN zones z ON z.lane = t.lane
+    WHERE t.outcome IN ('captured', 'unapplied')
+    GROUP BY 1, 2 HAVING sum(t.count) <> 0
+"""
+_AGAINST: Final = """
+    WITH zones AS MATERIALIZED (
+      SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementterms
+    )
+    SELECT a.lane, (coalesce(a.booked_at, a.ended_at) AT TIME ZONE coalesce(z.zone, 'UTC'))::date,
+           count(*), sum(a.captured_amount)
+    FROM (SELECT charge_id FROM settlements_discrepancy
+          WHERE cleared_at IS NULL AND resolved_at IS NULL AND charge_id IS NOT NULL
+          GROUP BY charge_id) d
+    JOIN checkout_attempt a
+      ON a.charge_id = d.charge_id AND a.outcome IN ('captured', 'unapplied')
+    LEFT JOIN zones z ON z.lane = a.lane
+    GROUP BY 1, 2
+"""
+
+
+def _captures() -> dict[LaneDay, Tally]:
+    """Captures by lane and the lane's own day."""
+    return _tallied(_CAPTURES)
+
+
+def _captures_with_discrepancies() -> dict[LaneDay, Tally]:
+    return _tallied(_AGAINST)
+
+
+def _tallied(query: str) -> dict[LaneDay, Tally]:
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return {(lane, day): Tally(count, usd) for lane, day, count, usd in cursor.fetchall()}

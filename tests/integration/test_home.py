@@ -1,0 +1,202 @@
+"""Finance's home: what is proved, what waits for which file, what differs; warnings first (R47, R53)."""
+
+import re
+from collections.abc import Iterator
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
+from checkout.tallies import Tally
+from settlements import reconciliation, resolving
+from settlements.days import Days, days_to_prove
+from settlements.models import STANDING, Discrepancy, Way
+from settlements.roles import ANALYST, APPROVER, VIEWER
+from tests.factories import World
+from tests.factories_roles import member, pages_at, user_of
+from tests.factories_settlements import statement_text, take_in
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    with pages_at(world.clock):
+        yield world
+
+
+def captured(world: World, by: str = "0.00", price: str = "19.99") -> None:
+    world.gateway.answers = [
+        lambda request: Approved(request.amount + Decimal(by), "USD", f"ref-{request.reference}")
+    ]
+    world.receive(world.due_charge(price=price))
+
+
+def passed(world: World) -> Days:
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    return days_to_prove(now=world.clock.business_now())
+
+
+def home(client: Client) -> str:
+    answer = client.get("/admin/")
+    assert answer.status_code == 200
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode()))
+
+
+# --- The days ------------------------------------------------------------------------------------
+
+
+def test_a_capture_awaits_its_file_and_then_is_proved(world: World, tmp_path: Path) -> None:
+    """R53: nothing is missing before its file is there."""
+    captured(world)
+    captured(world)
+    before = passed(world)
+    (waiting,) = before.awaiting
+    assert (waiting.lane, waiting.day, waiting.captures) == (
+        "cis",
+        date(2026, 1, 31),
+        Tally(2, Decimal("39.98")),
+    )
+    assert before.proved == Tally()
+
+    take_in(statement_text(date(2026, 1, 31)), world=world, folder=tmp_path)
+    # Proved to the end: the page then opens on today alone.
+    after = passed(world)
+    assert (after.awaiting, after.first) == ([], world.clock.business_now().date())
+    world.clock.forward(days=1)
+    captured(world)
+    later = passed(world)
+    assert [each.captures.count for each in later.awaiting] == [1]
+
+
+def test_what_differs_is_neither_proved_nor_awaited(world: World, tmp_path: Path) -> None:
+    """R38: three discrepancies, 0.07 absolute and +0.01 net; the others are proved."""
+    for by in ("0.03", "-0.03", "0.01", "0.00", "0.00"):
+        captured(world, by)
+    take_in(statement_text(date(2026, 1, 31)), world=world, folder=tmp_path)
+
+    days = passed(world)
+
+    assert (days.proved.count, days.discrepant.count, days.awaiting) == (2, 3, [])
+    assert (days.differing.count, days.differing.absolute, days.differing.net) == (
+        3,
+        Decimal("0.07"),
+        Decimal("0.01"),
+    )
+    assert days.captures == 5
+
+
+def test_a_late_file_says_by_how_much(world: World) -> None:
+    captured(world)
+    passed(world)
+    world.clock.move_business(days=1)
+    (waiting,) = passed(world).awaiting
+    assert waiting.due_at is not None
+    assert waiting.late(waiting.due_at + timedelta(hours=1)) == timedelta(hours=1)
+    assert waiting.late(waiting.due_at - timedelta(hours=1)) is None
+
+
+def test_what_two_people_resolved_is_proved(world: World, tmp_path: Path) -> None:
+    captured(world, "-0.03")
+    take_in(statement_text(date(2026, 1, 31)), world=world, folder=tmp_path)
+    assert passed(world).discrepant.count == 1
+    now = world.clock.now()
+    proposal = resolving.propose(
+        discrepancy_ids=[Discrepancy.objects.get(STANDING).pk],
+        way=Way.CORRECTED,
+        by="ann",
+        reason="looked at",
+        now=now,
+    )
+    resolving.approve(
+        proposal_id=proposal.pk, seen=proposal.sha256, by="bob", reason="agreed", now=now
+    )
+
+    days = passed(world)
+
+    assert (days.proved.count, days.discrepant.count) == (1, 0)
+
+
+# --- The page ------------------------------------------------------------------------------------
+
+
+def test_home_says_it_in_one_line_each(world: World, tmp_path: Path) -> None:
+    captured(world, "-0.03")
+    captured(world)
+    passed(world)
+
+    page = home(member(VIEWER))
+
+    assert "1 await the file of cis for 2026-01-31, which is" in page
+    assert "1 discrepant" in page
+    assert "0.03 absolute, -0.03 net USD" in page
+    assert "2 captures" in page
+    assert "as of" in page
+
+
+def test_warnings_come_first(world: World) -> None:
+    shown = home(member(VIEWER))
+    assert shown.index("No pass of reconciliation has run yet") < shown.index("0 proved")
+
+
+def test_what_waits_for_me_is_by_name_and_role(world: World) -> None:
+    captured(world, "-0.03")
+    passed(world)
+    ann = user_of(ANALYST, name="ann")
+    row = Discrepancy.objects.get(STANDING)
+    now = world.clock.now()
+    resolving.assign(discrepancy_ids=[row.pk], to="ann", by="ann", reason="mine", now=now)
+    resolving.propose(
+        discrepancy_ids=[row.pk], way=Way.CORRECTED, by="ann", reason="short", now=now
+    )
+
+    hers = home(member(ANALYST, name=ann.username))
+    his = home(member(APPROVER, name="bob"))
+    both = home(member(ANALYST, APPROVER, name="ann"))
+
+    assert "discrepancies assigned to me 1 -0.03" in hers
+    assert "proposals to approve" not in hers
+    assert "proposals to approve or refuse 1 -0.03" in his
+    # Her own is not hers to approve.
+    assert "proposals to approve or refuse 0 0.00" in both
+
+
+def test_states_declines_and_doubt_are_told(world: World) -> None:
+    world.gateway.answers = [Declined(DeclineClass.FUNDS, "insufficient_funds")]
+    world.receive(world.due_charge())
+    world.gateway.answers = [InDoubt("no answer within 30 s")]
+    world.receive(world.due_charge(price="199.00"))
+
+    page = home(member(VIEWER))
+
+    assert "exhausted 1 19.99" in page
+    assert "in doubt 1 199.00" in page
+    assert "messages wait to leave by sqs" in page
+
+
+def test_who_has_no_role_is_told_so() -> None:
+    client = Client()
+    client.force_login(User.objects.create_user("new", is_staff=True))
+
+    assert "no role yet" in home(client)
+
+
+def test_r47_home_counts_no_table(world: World) -> None:
+    """Figures are kept or of what is open: no COUNT over charges, attempts or messages, no DISTINCT."""
+    captured(world)
+    client = member(ANALYST, APPROVER)
+    with CaptureQueriesContext(connection) as captured_queries:
+        client.get("/admin/")
+    asked = [query["sql"] for query in captured_queries.captured_queries]
+    for sql in asked:
+        assert "DISTINCT" not in sql
+        if re.search(r"count\(", sql, re.IGNORECASE):
+            assert not re.search(r'FROM "?checkout_(charge|attempt)"? ', sql), sql
+    assert len(asked) < 40
