@@ -1,6 +1,7 @@
 """The admin is read-only; its few decisions ask for a reason, call use cases and leave a trace."""
 
-from datetime import date
+import shutil
+from datetime import date, time
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -33,8 +34,10 @@ from checkout.models import (
 from checkout.moves import open_case
 from checkout.readings import holds, open_cases
 from settlements import payouts, reconciliation, resolving
+from settlements.arrivals import look_at_folder
 from settlements.closing import close_periods
-from settlements.models import Discrepancy, Way
+from settlements.formats.source import Bounds
+from settlements.models import Discrepancy, StatementTerms, Way
 from settlements.settling import store_default_schedules
 from tests.factories import LANE, World, account, creator, fresh, subscription_of
 from tests.factories_settlements import statement_text, take_in
@@ -43,6 +46,7 @@ from tests.situations import succeeded
 
 pytestmark = pytest.mark.django_db
 
+BANK_STATEMENT = Path(__file__).parents[1] / "files/statements/mock-bank-day-1.camt.053.001.08.xml"
 OURS = [
     model
     for label in ("checkout", "settlements")
@@ -122,6 +126,8 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
     )
     store_default_schedules(now=now)
     call_command("load_holidays", "us-fed", "--years", "2026", stdout=StringIO())
+    StatementTerms.objects.create(lane="mena", due_time=time(6, 0))
+    a_bank_statement_arrives(world, folder / "watched")
     reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     resolving.propose(
         discrepancy_ids=[Discrepancy.objects.get(code="under_charge").pk],
@@ -134,6 +140,15 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
     world.clock.forward(days=1)
     close_periods(clock=world.clock, ages=world.ages)
     payouts.prove(clock=world.clock, ages=world.ages)
+
+
+def a_bank_statement_arrives(world: World, folder: Path) -> None:
+    (folder / "bank").mkdir(parents=True)
+    shutil.copy(BANK_STATEMENT, folder / "bank")
+    for _ in range(2):  # a file that does not grow between two looks is complete
+        look_at_folder(
+            folder=folder, processors={}, now=world.clock.now(), ages=world.ages, bounds=Bounds()
+        )
 
 
 def test_tokens_and_secrets_are_on_no_page(world: World, admin_client: Client) -> None:
