@@ -24,6 +24,11 @@ SEEDS = 150
 ALONE = 2
 STEPS = 50
 LONGER = 40
+DOUBTS = (
+    *("F8 late, in doubt", "F8 refused, in doubt", "F9 answer lost, in doubt"),
+    *("turned away: 404, in doubt", "turned away: 429, in doubt"),
+    *("F12 an answer lies in hand for 310 s", "F12 an answer lies in hand for 700 s"),
+)
 
 
 @pytest.fixture
@@ -82,6 +87,19 @@ def test_a_seed_is_a_history_in_whichever_process(
     here = [simulation.run(plan).trace for plan in plans]
 
     assert here == [campaign["traces"][plan.as_json()] for plan in plans]
+
+
+def test_doubts_strike_where_an_outcome_hangs_on_them(simulation: Simulation) -> None:
+    """R20, R22: what is lost, late, turned away or slept over is neither a decline nor a second capture."""
+    never = set(DOUBTS)
+    for seed in range(20):
+        result = simulation.run(Plan(seed=seed, steps=40, doubts=True, webhooks="none"))
+        assert result.violations == [], result.plan.as_json()
+        never -= set(result.faults)
+        if not never:
+            return
+
+    raise AssertionError(f"never struck: {sorted(never)}")
 
 
 def test_another_seed_is_another_history(simulation: Simulation) -> None:

@@ -31,30 +31,7 @@ ABSENT: Final[Mapping[str, str]] = {
 
 
 # The mutants that no schedule has found yet, of fewer than 300 tried: `--renew` decides.
-UNDECIDED: Final = frozenset(
-    (
-        "garbled-is-decline",
-        "any-404-is-not-found",
-        "unanswered-is-not-found",
-        "overwrite",
-        "no-recheck-after-call",
-        "late-capture-dropped",
-        "never-again",
-        "second-not-sent",
-        "stale-not-sent",
-        "not-sent-left",
-        "last-receive-left",
-        "left-though-superseded",
-        "not-found-too-young",
-        "not-found-by-the-write",
-        "resolver-cas",
-        "refund-case-forgotten",
-        "void-forgotten",
-        "event-before-commit",
-        "refused-lane-goes-on",
-        "forged-webhook",
-    )
-)
+UNDECIDED: Final[frozenset[str]] = frozenset()
 
 
 class UnknownMutant(Exception):

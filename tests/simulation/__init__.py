@@ -12,8 +12,9 @@ some rescuers switched off. `schedule.py` then lets one turn run at a time: clie
 webhooks and statement files (`bank.py`). A turn waits at failpoints, where no transaction is open; the
 scheduler alone decides who goes on, who dies there (a BaseException) and who freezes, so the same seed
 gives the same trace in any process. In some swarms (`meetings.py`) what people and time do strikes just
-the charge that is being attempted. `healing.py` ends the faults and lets time pass until all is at
-rest; `oracle.py` and `rules.py` hold the rows against the processor's own journal, to the cent, and
+the charge that is being attempted, and in some (`doubts.py`) faults strike where an outcome hangs on
+them, in healing too. `healing.py` ends the other faults and lets time pass until all is at rest;
+`oracle.py` and `rules.py` hold the rows against the processor's own journal, to the cent, and
 `proof.py` asks reconciliation, which must name every planted fault and nothing else.
 
 What strikes (FAULTS of `plan.py`), by the numbers of FAULTS

@@ -1,10 +1,12 @@
 """After the storm: everybody works again, and time passes until nothing is left to be done (I6)."""
 
 from typing import Final
+from uuid import UUID
 
 from checkout.failpoints import Crash
 from checkout.models import (
     TERMINAL,
+    Attempt,
     Awaits,
     Charge,
     ChargeState,
@@ -51,6 +53,7 @@ class Healing:
         world.network.refuse(0)
         world.queue.go_away(0)
         world.topic.back_at = float("-inf")
+        world.doubts.heal(self._meanwhile)
         self._answer_clients()
         # A card that is pending for ever is asked for ever, once a day.
         stuck = Instrument.objects.filter(token__contains="stuck").values_list("token", flat=True)
@@ -164,6 +167,13 @@ class Healing:
             self.actors.rewrite(charge.pk)
             self.actors.cancel(charge.subscription_id)
         return charge is not None
+
+    def _meanwhile(self, attempt_id: UUID) -> None:
+        """Somebody sleeps with this attempt's answer in hand; its message is received again."""
+        charge_id = Attempt.objects.values_list("charge_id", flat=True).get(pk=attempt_id)
+        for head in self.world.queue.heads():
+            if head.body not in self.world.poison and head.receive().charge_id == charge_id:
+                self._work_on(self.world.queue.receive(head))
 
     def _to_next_moment(self) -> bool:
         """Go forward to the next thing that happens by itself; False if nothing ever will."""

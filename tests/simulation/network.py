@@ -22,7 +22,10 @@ SECRET = "webhook-secret-of-the-simulation"
 LANE = "cis"
 _TURNED_AWAY = {"429": 429, "503": 503, "404": 404, "403": 403}
 # By number of FAULTS: what is not there is a refusal, which the lane's breaker counts.
-_NUMBERS = {"lost": "F8", "late": "F8", "refused": "F8", "answer lost": "F9", "500 after": "F9"}
+_NUMBERS = {
+    **dict.fromkeys(("lost", "late", "hours late", "refused"), "F8"),
+    **dict.fromkeys(("answer lost", "500 after"), "F9"),
+}
 
 
 class Network:
@@ -45,14 +48,20 @@ class Network:
         request.extensions["trace"]("http11.send_request_headers.started", {})
         if fault == "late":
             hours = self.world.plan.last_defence
-            after = self.world.rng.choice([20, 700, 9000] if hours else [20, 200, 430])
-            at = self.world.clock.real_now() + timedelta(seconds=after)
-            self.late.append((at, request.content, request.headers["Idempotency-Key"]))
-        if fault in ("lost", "late"):
+            self._delay(
+                request, self.world.rng.choice([20, 700, 9000] if hours else [20, 200, 430])
+            )
+        if fault == "hours late":
+            self._delay(request, 9000)
+        if fault in ("lost", "late", "hours late"):
             raise httpx.ReadTimeout("nothing came back", request=request)
         if fault in _TURNED_AWAY:
             return httpx.Response(_TURNED_AWAY[fault], json={"error": "turned away"})
         return self._delivered(self._reply(request), fault, request)
+
+    def _delay(self, request: httpx.Request, seconds: float) -> None:
+        at = self.world.clock.real_now() + timedelta(seconds=seconds)
+        self.late.append((at, request.content, request.headers["Idempotency-Key"]))
 
     def _delivered(self, reply: Reply, fault: str, request: httpx.Request) -> httpx.Response:
         """The answer, as far as the network and the processor's own humours let it through."""
@@ -121,18 +130,22 @@ class Lane:
         if turn is not None:
             turn.attempt = request.reference
         self.world.broken += sending(self.world, request)
+        self._doubt(self.world.doubts.before_charge(request.reference))
         outcome = self.inner.charge(request, deadline=deadline)
         if isinstance(outcome, NotSent):
             self.world.not_sent.add(request.reference)
         self._note("charge", request.reference, outcome)
+        self.world.doubts.after_charge(request.reference, outcome)
         return outcome
 
     def query(self, reference: UUID, *, deadline: float) -> Answer:
         self._meet(reference)
         self.world.hands.wait_here("query")
         self._strike("refused", "answer lost", "503", "404")
+        self._doubt(self.world.doubts.before_query(reference))
         answer = self.inner.query(reference, deadline=deadline)
         self._note("query", reference, answer)
+        self.world.doubts.after_query(reference, answer)
         return answer
 
     def expire(self, reference: UUID, *, deadline: float) -> Answer:
@@ -155,6 +168,11 @@ class Lane:
         if allowed and not world.network.fault and world.happens(world.plan.network):
             fault = world.network.fault = world.rng.choice(allowed)
             world.fault(f"{_NUMBERS.get(fault, 'turned away:')} {fault}")
+
+    def _doubt(self, fault: str) -> None:
+        if fault and not self.world.network.fault:
+            self.world.network.fault = fault
+            self.world.fault(f"{_NUMBERS.get(fault, 'turned away:')} {fault}, in doubt")
 
     def _note(self, verb: str, reference: UUID, answer: object) -> None:
         text = type(answer).__name__

@@ -105,6 +105,8 @@ class Plan:
     soft_cards: bool = False
     # How often a card may be tried within its window (R30).
     card_tries: int = 15
+    # Faults also strike where an outcome hangs on them, in healing too (doubts.py).
+    doubts: bool = False
     # Time passes in minutes alone, so that what is late is still under way when we ask.
     minutes: bool = False
     idempotent_hours: float = 24.0
@@ -172,13 +174,15 @@ class Plan:
     def _swarm(cls, seed: int, steps: int, rng: random.Random) -> Self:
         some = {name: rng.choice(levels) for name, levels in _LEVELS.items()}
         without = frozenset(job for job in JOBS if rng.random() < 0.25)
-        # From a stream of its own, so that the other draws stay as they are.
-        deaths = random.Random(f"deaths:{seed}").random() < 0.25
+        # From streams of their own, so that the other draws stay as they are.
+        some["deaths"] = random.Random(f"deaths:{seed}").random() < 0.25
         for name, levels in _MORE.items():
             some[name] = random.Random(f"plan of {seed}: {name}").choice(levels)
         if some["jumps"]:  # months of charges are much to do already, and all wait for one card
             some |= {"meetings": False, "soft_cards": False, "card_tries": 15}
-        return cls(seed=seed, steps=steps, without=without, deaths=deaths, **some)
+        doubtful = random.Random(f"doubtful {seed}").random() < 0.2
+        some["doubts"] = doubtful and not some["meetings"]
+        return cls(seed=seed, steps=steps, without=without, **some)
 
     def allows(self, name: str) -> bool:
         """Whether a crash, a network fault or a queue fault of this name may strike."""

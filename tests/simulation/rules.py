@@ -34,6 +34,7 @@ from checkout.models import (
     SubscriptionTerms,
     Verdict,
 )
+from checkout.outbox import event_id
 from tests.simulation.world import World
 
 S = ChargeState
@@ -69,6 +70,7 @@ def broken_rules(world: World) -> Iterator[str]:
     yield from _accounts()
     yield from _amounts_told(told, attempts)
     yield from _counted(attempts)
+    yield from _written_once(attempts)
 
 
 @dataclass(frozen=True)
@@ -283,6 +285,30 @@ def _counted(attempts: Iterable[Attempt]) -> Iterator[str]:
     retries = sum(attempt.number > 1 for attempt in attempts)
     if figure != retries:
         yield f"{retries} attempts are numbered above 1, the counter says {figure}"
+
+
+TOLD_AS = {
+    O.CAPTURED: "charge.succeeded",
+    O.UNAPPLIED: "receipt.unapplied",
+    O.DECLINED: "charge.declined",
+    O.NOT_CHARGED: "charge.not_charged",
+}
+
+
+def _written_once(attempts: Iterable[Attempt]) -> Iterator[str]:
+    """STATES, outcome × attempt: a final outcome is written when it is told, and never again."""
+    rows = OutboxMessage.objects.filter(door=Door.KAFKA, type__in=TOLD_AS.values())
+    told_at = dict(rows.values_list("event_id", "created_at"))
+    for attempt in attempts:
+        event = event_id(
+            subject=attempt.charge_id,
+            type=TOLD_AS.get(O(attempt.outcome), ""),
+            round=attempt.round,
+            number=attempt.number,
+        )
+        at = told_at.get(event)
+        if at and at != attempt.ended_at:
+            yield f"attempt {attempt} was {attempt.outcome} at {at}, and again at {attempt.ended_at}"
 
 
 def _cases(kind: CaseKind) -> Iterable[Case]:

@@ -136,7 +136,8 @@ class Schedule:
 
     def _crashes(self, turn: Turn, at: str) -> bool:
         world = self.world
-        if not world.plan.allows(at) or not world.happens(world.plan.crash):
+        struck = world.plan.allows(at) and world.happens(world.plan.crash)
+        if not struck and not world.doubts.kills(at):
             return False
         number = CRASHES.get(at)
         if at in ("relay.sent_unmarked", "relay.marked"):

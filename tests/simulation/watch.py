@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from checkout.gateways import ChargeRequest
 from checkout.messages import Outgoing, Receive
-from checkout.models import Attempt, AttemptOutcome, Charge, ChargeState, PendingMessage
+from checkout.models import (
+    Attempt,
+    AttemptOutcome,
+    Charge,
+    ChargeState,
+    PendingMessage,
+    Verdict,
+)
 from checkout.outcomes import Fate
 from checkout.queue import RECEIVES
 from tests.simulation.database import looking_on
@@ -87,6 +94,17 @@ class Watched:
         was_quick = took <= self._world.ages.send_within
         if fate is Fate.LEAVE and self._receive.count >= RECEIVES and was_quick:
             yield "a message was left at its last receive"
+        if fate is Fate.LEAVE and self._was_not_sent():
+            yield "a message was left although nothing was sent: a new dispatch takes its place"
+
+    def _was_not_sent(self) -> bool:
+        """Whether what this turn was to send is final as not sent: then nobody else sent it either."""
+        turn = current()
+        if turn is None or turn.attempt is None:
+            return False
+        with looking_on():
+            mine = Attempt.objects.filter(pk=str(turn.attempt))
+            return mine.filter(verdict=Verdict.NOT_SENT).exists()
 
 
 def _point() -> str:

@@ -21,6 +21,7 @@ from tests.simulation.bank import Bank
 from tests.simulation.clients import Clients
 from tests.simulation.database import Away
 from tests.simulation.deaths import Deaths
+from tests.simulation.doubts import Doubts
 from tests.simulation.network import LANE, Lane, Network
 from tests.simulation.plan import Plan
 from tests.simulation.queue import FifoQueue
@@ -92,6 +93,7 @@ class World:
         self.topic = Topic(self.clock, lambda: hands.wait_here("topic.read"))
         self.network = Network(self)
         self.deaths = Deaths(self)
+        self.doubts = Doubts(self)
         self.announced: list[dict[str, Any]] = []
         self.processor = self._new_processor()
         self.lane = Lane(self)
