@@ -96,6 +96,7 @@ def load(stage: Stage) -> None:
         said = StringIO()
         call_command("load_plans", str(FILES / "plans.csv"), stdout=said)
         call_command("load_routing_rules", str(FILES / "routing_rules.csv"), stdout=said)
+        call_command("load_holidays", "us-fed", "--years", "2025-2040", stdout=StringIO())
         for lane in stage.lanes:
             # As a person would write it: by keyword the values would reach the command unread.
             call_command("agree_fees", lane, *PROCESSOR_FEES, stdout=StringIO())

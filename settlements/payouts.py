@@ -248,12 +248,13 @@ _CREDIT: Final = r"""
     ON CONFLICT (entry_id) DO NOTHING
 """
 
+# A processor may name a payout on its own line alone: then there are no lines to agree with what left.
 _LAND: Final = """
     WITH landed AS (
       UPDATE settlements_payout p SET landed_on = coalesce(e.value_on, e.booked_on)
       FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
       WHERE c.payout_id = p.id AND p.landed_on IS NULL AND p.value_on IS NOT NULL
-        AND p.paid = p.net AND e.net = p.net
+        AND (p.line_count = 0 OR p.paid = p.net) AND e.net = p.paid
         AND (SELECT count(*) FROM settlements_payoutcredit o WHERE o.payout_id = p.id) = 1
       RETURNING p.id, p.reference
     ), lines AS (

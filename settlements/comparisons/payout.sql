@@ -16,7 +16,8 @@ SELECT x.code, p.id || x.side AS subject, NULL::uuid AS key, NULL::uuid AS charg
        NULL::uuid AS creator_id, p.lane, x.expected, x.actual, x.explanation
 FROM payouts p CROSS JOIN known
 CROSS JOIN LATERAL (VALUES
-  (CASE WHEN p.paid <> p.net THEN 'amount' END, '', p.net, p.paid,
+  -- A processor may name a payout on its own line alone; its lines then say nothing of it.
+  (CASE WHEN p.line_count > 0 AND p.paid <> p.net THEN 'amount' END, '', p.net, p.paid,
    settlements_too(p.net, p.paid) || ' in the payout ' || p.named || ': its '
      || p.line_count || ' lines come to ' || settlements_usd(p.net) || ', '
      || settlements_usd(p.paid) || ' left.'),

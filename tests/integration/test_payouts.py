@@ -263,6 +263,25 @@ def test_r38_a_payout_line_that_is_not_its_lines_sum_is_named(world, tmp_path: P
     ]
 
 
+def test_a_payout_that_only_its_own_line_names_lands_and_proves_nothing(world, tmp_path: Path):
+    """As in a bank's file, or a report of manual payouts: nobody says which charges were in it."""
+    rows = [
+        row.replace(NAME, "") if ",charge," in row else row
+        for row in statement_text(LAST_OF_JANUARY, LEFT).splitlines()
+    ]
+    take_in("\n".join(rows) + "\n", world=world, folder=tmp_path)
+    prove(world)
+    assert found(world) == []
+    credited(world, tmp_path, named())
+
+    proved = prove(world)
+
+    assert (proved.payouts, proved.settlements) == (1, 0)
+    payout = Payout.objects.get()
+    assert (payout.line_count, payout.paid, payout.landed_on) == (0, NET, date(2026, 2, 3))
+    assert found(world) == []
+
+
 def test_a_payout_that_no_bank_statement_covers_yet_is_not_missing(world, tmp_path: Path):
     """R53's rule, for the bank."""
     stated(world, tmp_path)
