@@ -5,7 +5,7 @@ So a file is read once, the transaction that stores it stays short, and memory d
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, TypeAlias
 
@@ -17,7 +17,7 @@ PROGRESS_EVERY: Final = 1000
 Progress: TypeAlias = Callable[[int], None]
 
 # What COPY's text format gives a meaning to.
-_SPECIAL: Final = re.compile(r"[\\\t\n\r]")
+_SPECIAL: Final = re.compile(r"[\\\n\r]")
 _ESCAPED: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
@@ -41,9 +41,14 @@ class Spool:
     ) -> None:
         self._file.close()
 
-    def add(self, owner: int, values: Iterable[object]) -> None:
+    def add(self, owner: int, values: Sequence[object]) -> None:
         """Keep one row, in the order of the columns that `send` names."""
-        self._rows.append(f"{owner}\t" + "\t".join(map(rendered, values)) + "\n")
+        texts = [value if type(value) is str else rendered(value) for value in values]
+        row = "\t".join(texts)
+        # Looked at once for all its fields; only a row that holds one of them is escaped field by field.
+        if _SPECIAL.search(row) or row.count("\t") != len(texts) - 1:
+            row = "\t".join(map(rendered, values))
+        self._rows.append(f"{owner}\t{row}\n")
         if len(self._rows) == PROGRESS_EVERY:
             self._flush()
 
@@ -66,7 +71,7 @@ class Spool:
 def rendered(value: object) -> str:
     """A value as COPY's text format writes it; numbers, dates and times as PostgreSQL reads them."""
     if isinstance(value, str):
-        return value.translate(_ESCAPED) if _SPECIAL.search(value) else value
+        return value.translate(_ESCAPED)
     if value is None:
         return r"\N"
     if isinstance(value, bool):

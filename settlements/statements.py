@@ -6,6 +6,7 @@ one, or holds a line type nobody agreed on is set aside with the reason (R40); i
 itself once the file before it has come.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -50,6 +51,7 @@ from settlements.spool import Progress, Spool
 
 # A line that names no attempt of ours still needs a key to be looked at again by.
 LINES: Final = UUID("b3a3f1de-6a39-5a0e-8a4c-2f2b8a6f9b70")
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 NOTHING_TOLD: Final = Told()
 DEFAULT_BOUNDS: Final = Bounds()
 
@@ -354,17 +356,12 @@ def _columns(lane: str, line: Line) -> tuple[object, ...]:
     )
 
 
-def _key(lane: str, line: Line) -> UUID:
+def _key(lane: str, line: Line) -> str:
     """The attempt that a charge line names by our own reference; any other line has a key of its own."""
-    if line.type == LineType.CHARGE:
-        try:
-            key = UUID(line.reference)
-        except ValueError:
-            pass
-        else:
-            if str(key) == line.reference.lower():
-                return key
-    return uuid5(LINES, f"{lane}:{line.line_id}")
+    reference = line.reference.lower()
+    if line.type == LineType.CHARGE and _ID.fullmatch(reference):
+        return reference
+    return str(uuid5(LINES, f"{lane}:{line.line_id}"))
 
 
 def _lock(lane: str) -> None:

@@ -152,6 +152,9 @@ def _only(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     files = [each for each in archive.infolist() if not each.is_dir()]
     if len(files) != 1:
         raise _refused(f"the archive holds {len(files)} files; send one file in it, or unpacked")
+    # Of the others zipfile unpacks a piece whole, however much comes out of it.
+    if files[0].compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise NotImplementedError("neither stored nor deflated")
     return files[0]
 
 

@@ -19,6 +19,7 @@ from demo.story import PROCESSOR_FEES
 from settlements import reconciliation
 from settlements.expectations import mark_late_expectations
 from settlements.formats.lines import Refused, Told
+from settlements.formats.source import Torn
 from settlements.models import (
     Code,
     Discrepancy,
@@ -192,6 +193,26 @@ def test_a_type_that_nobody_agreed_on_sets_the_file_aside(world, tmp_path):
     )
 
     assert "is of the type 'cashback'" in imported.statement.reason
+
+
+def test_a_file_that_grows_while_it_is_taken_in_leaves_nothing(world, tmp_path):
+    """What was hashed is what is stored, or nothing is."""
+    paid(world)
+    path = tmp_path / "cis.csv"
+    path.write_text(statement_text(DAY))
+
+    with pytest.raises(Torn):
+        import_statement(
+            path=path,
+            processor="sandbox",
+            lane=LANE,
+            by="test",
+            now=world.clock.now(),
+            ages=world.ages,
+            progress=lambda _: path.write_text("more"),
+        )
+
+    assert StatementImport.objects.count() == StatementLine.objects.count() == 0
 
 
 def test_what_stands_in_a_field_is_stored_as_it_stands(world, tmp_path):

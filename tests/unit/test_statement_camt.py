@@ -78,6 +78,7 @@ def test_the_oldest_version_is_read_with_its_own_spellings():
     assert statement.opening + statement.movement == statement.closing
     assert (statement.entry_count, statement.not_booked) == (2, 1)
     assert (statement.first_day, statement.last_day) == (date(2026, 1, 5), date(2026, 1, 5))
+    assert not any(isinstance(item, BadRow) for item in items)
     batch, charge = entries(items)
     assert (batch.payments, batch.end_to_end_id) == (2, "")
     assert batch.remittance == "STRIPE PAYOUT\npo_1NtryA\npo_1NtryB"

@@ -341,6 +341,17 @@ def test_a_file_that_changes_while_it_is_read_is_torn(tmp_path):
         read_while_it_grows()
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_whose_pieces_have_no_bound_is_refused(tmp_path, packing):
+    """FAULTS, hostile input: four kilobytes of bzip2 may become a hundred megabytes at once."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", packing) as made:
+        made.writestr("a.csv", bytes(1 << 20))
+
+    with pytest.raises(Refused, match="neither stored nor deflated"):
+        unpacked(path)
+
+
 def test_an_encrypted_archive_is_refused(tmp_path):
     path = archive(tmp_path / "a.zip", {"a.csv": CSV.encode()})
     content = bytearray(path.read_bytes())
