@@ -91,9 +91,12 @@ class UploadForm(forms.Form):
     )
     first_day = forms.DateField(
         required=False,
+        widget=forms.DateInput(attrs={"type": "date"}),
         help_text="Only for a report of Stripe's whose name was changed: it names no days itself.",
     )
-    last_day = forms.DateField(required=False, help_text="Included.")
+    last_day = forms.DateField(
+        required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text="Included."
+    )
     opening = UsdField(
         required=False, help_text="USD, from Stripe's balance summary, to be checked."
     )
@@ -293,7 +296,7 @@ def _shown(found: Any) -> dict[str, Any]:
             "known": bool(found.known),
             "count": sum(each.entry_count for each in found.statements),
             "usd": money(sum((each.movement for each in found.statements), Decimal("0.00"))),
-            "noun": "entries",
+            "noun": "booked",
             "aside": [each.reason for each in found.statements if each.reason],
         }
     statement = found.statement
@@ -306,7 +309,7 @@ def _shown(found: Any) -> dict[str, Any]:
         "known": found.known is not None,
         "count": found.summary.line_count,
         "usd": money(found.summary.movement),
-        "noun": "lines",
+        "noun": "line" if found.summary.line_count == 1 else "lines",
         "format": found.format.what,
         "statement": statement,
         "opening": money(statement.opening),

@@ -61,7 +61,7 @@ def test_a_file_is_shown_first_and_imported_by_its_hash(world):
     page = review(analyst, text)
 
     assert "It would be accepted" in page
-    assert "<strong>1</strong> lines" in page
+    assert "<strong>1</strong> line<" in page
     assert "<strong>19.11</strong> USD" in page
     assert "2026-01-31 to 2026-01-31 · opening 0.00 · closing 19.11" in page
     assert '<td>charge</td><td>1</td><td class="money">19.99</td>' in page
