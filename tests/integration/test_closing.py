@@ -8,8 +8,8 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
-from django.db import DatabaseError, connection, transaction
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, OperationalError, connection, transaction
 
 from checkout import failpoints
 from checkout.failpoints import Crash
@@ -345,6 +345,57 @@ def test_r44_a_close_beside_other_writers_leaves_no_gap(world):
     assert str(Settlement.objects.get().net) == "19.99"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_close_and_a_change_of_the_schedule_at_once_leave_no_gap(world):
+    """Whichever is first: January is closed under the first version, February opens under its own."""
+    who = paid(world).creator
+    to(world, "2026-02-01")
+    barrier = threading.Barrier(2)
+
+    def change() -> None:
+        try:
+            barrier.wait(20)
+            with transaction.atomic():
+                weekly = Rule("week", (1,), 1, "following")
+                change_schedule(creator_id=who.pk, rule=weekly, by="test", now=world.clock.now())
+        finally:
+            connection.close()
+
+    def run() -> None:
+        try:
+            barrier.wait(20)
+            close_periods(clock=world.clock, ages=world.ages)
+        finally:
+            connection.close()
+
+    together(change, run)
+
+    assert Settlement.objects.get().schedule.version == 1
+    period = OpenPeriod.objects.get()
+    assert (period.starts_on, period.ends_on, period.schedule.version) == (*FEBRUARY, 1)
+    to(world, "2026-03-01")
+    close(world)
+    period = OpenPeriod.objects.get()
+    assert (period.starts_on, period.ends_on) == (FEBRUARY[1], date(2026, 3, 2))  # a Monday
+    assert period.schedule.version == 2
+
+
+def test_a_calendar_of_which_a_year_is_missing_is_named(world, caplog):
+    """R17: the day is then one of weekends alone."""
+    paid(world)
+    to(world, "2026-02-01")
+    close(world)
+    assert [r.calendar for r in caplog.records if r.msg == "calendar without holidays"] == [
+        "us-fed"
+    ]
+
+    call_command("load_holidays", "us-fed", "--years", "2026", stdout=StringIO())
+    caplog.clear()
+    to(world, "2026-03-01")
+    close(world)
+    assert [r for r in caplog.records if r.msg == "calendar without holidays"] == []
+
+
 def together(*runs: Callable[[], None]) -> None:
     threads = [threading.Thread(target=run) for run in runs]
     for one in threads:
@@ -452,6 +503,20 @@ def test_the_command_closes_and_says_what(world):
 
     assert '"settlements": 1, "net": "19.99"' in out.getvalue()
     assert Settlement.objects.count() == 1
+
+
+def test_the_command_ends_with_2_while_the_database_is_away(monkeypatch):
+    """What was closed until then stays closed; it is run again."""
+
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("the connection was refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "cursor", away)
+        with pytest.raises(CommandError, match="could not run") as error:
+            call_command("close_settlements")
+
+    assert error.value.returncode == 2
 
 
 def test_a_capture_short_of_its_charge_is_settled_as_captured(world):
