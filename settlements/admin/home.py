@@ -259,8 +259,7 @@ def _states(states: Any) -> Iterator[Figure]:
 
 def _owed(states: Any) -> Figure:
     doubt = states.get(ChargeState.IN_DOUBT.value, Tally())
-    address = reverse("admin:checkout_charge_changelist")
-    return Figure("in doubt", doubt.count, doubt.usd, f"{address}?state__exact=in_doubt")
+    return Figure("in doubt", doubt.count, doubt.usd, reverse("in_doubt"))
 
 
 def _declines(now: Moment) -> list[Figure]:

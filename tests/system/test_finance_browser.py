@@ -12,7 +12,7 @@ import pytest
 from django.db import transaction
 from playwright.sync_api import Browser
 
-from checkout.gateways import Approved
+from checkout.gateways import Approved, InDoubt
 from settlements import reconciliation, resolving
 from settlements.models import Discrepancy, Way
 from settlements.roles import ANALYST, APPROVER, OPERATOR, VIEWER
@@ -30,6 +30,7 @@ PAGES = {
     "home": "/admin/",
     "charges": "/admin/checkout/charge/",
     "cases": "/admin/checkout/case/",
+    "in-doubt": "/admin/in-doubt/",
     "discrepancies": "/admin/settlements/discrepancy/",
 }
 
@@ -63,6 +64,8 @@ def some_work(world: World) -> dict[str, str]:
             now=world.clock.now(),
         )
     row = Discrepancy.objects.get(difference=Decimal("0.01"))
+    world.gateway.answers = [InDoubt("no answer within 30 s")]
+    world.receive(world.due_charge(price="199.00"))
     return PAGES | {
         "discrepancy": f"/admin/settlements/discrepancy/{row.pk}/change/",
         "proposed": f"/admin/settlements/discrepancy/{rows[0].pk}/change/",

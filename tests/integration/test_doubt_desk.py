@@ -1,0 +1,108 @@
+"""The in-doubt desk: what is known of an attempt in doubt, and the decision of two people (R21, R43)."""
+
+import re
+from decimal import Decimal
+
+import pytest
+from django.test import Client
+
+from checkout.gateways import InDoubt
+from checkout.models import Case, Charge, ChargeState
+from settlements.doubt import doubts
+from settlements.roles import ANALYST, APPROVER, VIEWER
+from tests.factories import World, fresh
+from tests.factories_roles import member
+
+pytestmark = pytest.mark.django_db
+DESK = "/admin/in-doubt/"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def silent(world: World, price: str = "199.00") -> Charge:
+    world.gateway.answers = [InDoubt("no answer within 30 s")]
+    charge = world.due_charge(price=price)
+    world.receive(charge)
+    assert fresh(charge).state == ChargeState.IN_DOUBT
+    return charge
+
+
+def text_of(client: Client) -> str:
+    answer = client.get(DESK)
+    assert answer.status_code == 200
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def test_it_says_what_is_known_and_what_comes_next(world: World) -> None:
+    charge = silent(world)
+    attempt = charge.attempts.get()
+
+    page = text_of(member(VIEWER))
+
+    assert str(attempt.pk) in page
+    assert "1 charge" in page
+    assert "199.00 USD" in page
+    assert "no answer within 30 s" in page
+    assert f"{attempt.next_query_at:%Y-%m-%d %H:%M:%S} UTC" in page
+    assert "the file of cis for 20" in page
+    assert "Propose what became of it" not in page
+
+
+def test_the_inquiry_names_the_attempt_and_nothing_of_the_creator(world: World) -> None:
+    charge = silent(world)
+
+    (doubt,) = doubts(now=world.clock.now())
+
+    assert str(doubt.attempt.pk) in doubt.inquiry
+    assert "199.00 USD" in doubt.inquiry
+    assert "Aigerim" not in doubt.inquiry
+    assert charge.creator.external_id not in doubt.inquiry
+    assert "KZ" not in doubt.inquiry
+
+
+def test_the_oldest_comes_first(world: World) -> None:
+    older = silent(world)
+    world.clock.forward(seconds=60)
+    silent(world, "19.99")
+
+    oldest, _ = doubts(now=world.clock.now())
+    assert oldest.charge.pk == older.pk
+
+
+def test_two_people_decide_from_the_desk(world: World) -> None:
+    """R43: the existing decision, reached from here; the page shows what waits for whom."""
+    charge = silent(world)
+    attempt = charge.attempts.get()
+    ann, bob = member(ANALYST, name="ann"), member(APPROVER, name="bob")
+    assert "Propose what became of it" in text_of(ann)
+    ann.post(
+        "/admin/checkout/attempt/",
+        {
+            "action": "propose_verdict",
+            "_selected_action": [str(attempt.pk)],
+            "decided": "yes",
+            "happened": "captured",
+            "captured": "199.00",
+            "reason": "their support confirmed it",
+        },
+    )
+
+    assert "ann proposes: <strong>captured 199.00 USD</strong>" in text_of(bob)
+    assert "Approve: captured 199.00 USD" in text_of(bob)
+    assert "Approve: captured" not in text_of(ann)
+    bob.post(
+        "/admin/checkout/case/",
+        {
+            "action": "approve_verdict",
+            "_selected_action": [str(Case.objects.get().pk)],
+            "decided": "yes",
+            "reason": "seen the same mail",
+        },
+    )
+
+    assert fresh(charge).state == ChargeState.SUCCEEDED
+    assert charge.attempts.get().captured_amount == Decimal("199.00")
+    assert "Nothing is in doubt" in text_of(bob)
