@@ -17,7 +17,7 @@ from tests.fakes import FakeClock
 ALL = {
     *("bill_due", "open_next_rounds", "resolve", "apply_webhooks", "drain_dead_letters", "sweep"),
     *("review", "reconcile", "store_schedules", "late_statements", "watch_statements"),
-    *("close_settlements", "prove_settlements", "forget_uploads", "forget_answers"),
+    *("close_settlements", "prove_settlements", "fold_tallies", "forget_uploads", "forget_answers"),
 }
 
 
