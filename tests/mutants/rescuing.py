@@ -290,7 +290,6 @@ MUTANTS: Final = (
                 "        locked_charge(charge_id)\n",
             ),
         ),
-        needs=("people",),
     ),
     Mutant(
         "unreadable-dropped",
