@@ -130,7 +130,7 @@ MUTANTS: Final = (
                 "        return Fate.ACKNOWLEDGE if plan else None\n    return None",
             ),
         ),
-        needs=("chaos", "soft_cards"),
+        needs=("chaos",),
     ),
     Mutant(
         "fourth-attempt",
