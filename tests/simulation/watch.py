@@ -94,7 +94,9 @@ class Watched:
         was_quick = took <= self._world.ages.send_within
         if fate is Fate.LEAVE and self._receive.count >= RECEIVES and was_quick:
             yield "a message was left at its last receive"
-        if fate is Fate.LEAVE and self._was_not_sent():
+        # What was rewritten to be owed meanwhile is moved no more, and its message brings it back.
+        is_rewritten = self._receive.charge_id in self._world.rewritten
+        if fate is Fate.LEAVE and not is_rewritten and self._was_not_sent():
             yield "a message was left although nothing was sent: a new dispatch takes its place"
 
     def _was_not_sent(self) -> bool:
