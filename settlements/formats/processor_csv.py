@@ -5,7 +5,6 @@ processor/statement.py defines the columns and what stands in them.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, time
 from decimal import Decimal
 from functools import lru_cache
@@ -135,70 +134,39 @@ def _frame(first: Line | None, last: Line | None) -> Frame | BadRow:
 def _line(number: int, fields: Sequence[str]) -> Line | BadRow:
     if len(fields) != len(COLUMNS):
         return BadRow(number, f"{len(fields)} fields instead of {len(COLUMNS)}")
-    row = _Row(*fields)
-    gross, fee, net = _amount(row.gross), _amount(row.fee), _amount(row.net)
-    booked_at = _instant(row.booked_at)
-    if gross is None or fee is None or net is None or booked_at is None or row.is_odd():
-        return BadRow(number, row.why_unreadable())
-    line = Line(
-        number=number,
-        line_id=row.line_id,
-        type=row.type,
-        reference=row.reference,
-        processor_reference=row.processor_reference,
-        booked_at=booked_at,
-        gross=gross,
-        fee=fee,
-        net=net,
-        payout=row.payout,
+    line_id, kind, reference, theirs, booked, *amounts, currency, payout = fields
+    gross, fee, net = map(_amount, amounts)
+    booked_at = _instant(booked)
+    odd = (
+        currency != CURRENCY
+        or not line_id
+        or not kind
+        or len(kind) > LONGEST_TYPE
+        or max(map(len, fields)) > LONGEST
+        or "\0" in "".join(fields)
     )
-    if net != gross - fee and line.type not in _ENDS:
+    if odd or gross is None or fee is None or net is None or booked_at is None:
+        return BadRow(number, _why_odd(fields))
+    if net != gross - fee and kind not in _ENDS:
         return BadRow(number, f"net {net} is not gross {gross} less fee {fee}")
-    return line
+    return Line(number, line_id, kind, reference, theirs, booked_at, gross, fee, net, payout)
 
 
-@dataclass(slots=True)
-class _Row:
-    """The ten fields as they are written."""
-
-    line_id: str
-    type: str
-    reference: str
-    processor_reference: str
-    booked_at: str
-    gross: str
-    fee: str
-    net: str
-    currency: str
-    payout: str
-
-    def is_odd(self) -> bool:
-        """Whether anything but the amounts and the time cannot be taken."""
-        texts = (self.line_id, self.reference, self.processor_reference, self.payout, self.type)
-        return (
-            self.currency != CURRENCY
-            or not self.line_id
-            or not self.type
-            or len(self.type) > LONGEST_TYPE
-            or max(map(len, texts)) > LONGEST
-            or "\0" in "".join(texts)
-        )
-
-    def why_unreadable(self) -> str:
-        """Why the row cannot be read."""
-        for column in ("gross", "fee", "net"):
-            if _amount(getattr(self, column)) is None:
-                return f"{column} {getattr(self, column)!r} is not an amount such as -19.99"
-        if self.currency != CURRENCY:
-            return f"currency {self.currency!r} is not {CURRENCY}"
-        if _instant(self.booked_at) is None:
-            return f"booked_at {self.booked_at!r} is not a time such as 2026-01-05T09:30:01Z"
-        if not self.line_id or not self.type:
-            return "line_id and type must not be empty"
-        texts = (self.line_id, self.reference, self.processor_reference, self.payout)
-        if len(self.type) > LONGEST_TYPE or max(map(len, texts)) > LONGEST:
-            return f"a field is longer than {LONGEST} characters (type: {LONGEST_TYPE})"
-        return "it holds a NUL character"
+def _why_odd(fields: Sequence[str]) -> str:
+    """Why the row cannot be read."""
+    values = dict(zip(COLUMNS, fields, strict=True))
+    for column in ("gross", "fee", "net"):
+        if _amount(values[column]) is None:
+            return f"{column} {values[column]!r} is not an amount such as -19.99"
+    if values["currency"] != CURRENCY:
+        return f"currency {values['currency']!r} is not {CURRENCY}"
+    if _instant(values["booked_at"]) is None:
+        return f"booked_at {values['booked_at']!r} is not a time such as 2026-01-05T09:30:01Z"
+    if not values["line_id"] or not values["type"]:
+        return "line_id and type must not be empty"
+    if len(values["type"]) > LONGEST_TYPE or max(map(len, fields)) > LONGEST:
+        return f"a field is longer than {LONGEST} characters (type: {LONGEST_TYPE})"
+    return "it holds a NUL character"
 
 
 def _instant(text: str) -> datetime | None:
