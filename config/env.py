@@ -1,9 +1,13 @@
 """Typed readers of environment variables; a missing one stops the start with its name."""
 
 import os
+from datetime import time
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from checkout.money import NotAnAmount, usd
 
 
 class MissingVariable(Exception):
@@ -38,6 +42,11 @@ def env_secret(name: str) -> str:
     return value
 
 
+def env_secret_or_none(name: str) -> str:
+    """A secret that may be missing: then it is empty, and what it is for is off."""
+    return env_secret(name) if os.environ.get(name) or os.environ.get(f"{name}_FILE") else ""
+
+
 def env_int(name: str, default: int) -> int:
     value = os.environ.get(name, str(default))
     try:
@@ -56,6 +65,27 @@ def env_seconds(name: str, default: float) -> float:
     if not 0 <= seconds < float("inf"):
         raise BadVariable(name, value, "zero or a positive number of seconds")
     return seconds
+
+
+def env_usd(name: str, default: str) -> Decimal:
+    """An amount of US dollars, such as 100.00."""
+    value = os.environ.get(name, default)
+    try:
+        return usd(value)
+    except NotAnAmount:
+        raise BadVariable(name, value, "an amount of USD, such as 100.00") from None
+
+
+def env_time(name: str, default: str) -> time:
+    """A time of day without a zone, such as 07:30."""
+    value = os.environ.get(name, default)
+    try:
+        moment = time.fromisoformat(value)
+    except ValueError:
+        raise BadVariable(name, value, "a time of day, such as 07:30") from None
+    if moment.tzinfo is not None:
+        raise BadVariable(name, value, "a time of day without a zone, such as 07:30")
+    return moment
 
 
 def env_zone(name: str, default: str) -> str:

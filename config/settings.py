@@ -13,7 +13,10 @@ from config.env import (
     env_seconds,
     env_seconds_list,
     env_secret,
+    env_secret_or_none,
     env_str,
+    env_time,
+    env_usd,
     env_zone,
 )
 from config.logs import logging_config
@@ -202,6 +205,34 @@ AGES = _ages()
 FAILPOINTS = env_str("FAILPOINTS", "")
 if FAILPOINTS and PRODUCTION:
     raise SystemExit("FAILPOINTS kills processes on purpose; it is refused in production")
+
+# --- Who is told (docs/telling.md) -----------------------------------------------------------------
+# Nothing is told while neither of the two ways is set; notices wait then, and triage says so.
+FINANCE_MAIL_TO = env_list("FINANCE_MAIL_TO", "")
+# Whoever knows a chat's webhook may write there: the address is a secret as the signature's key is.
+FINANCE_WEBHOOK_URL = env_secret_or_none("FINANCE_WEBHOOK_URL")
+FINANCE_WEBHOOK_SECRET = env_secret("FINANCE_WEBHOOK_SECRET") if FINANCE_WEBHOOK_URL else ""
+if FINANCE_WEBHOOK_URL and not LOCAL and not FINANCE_WEBHOOK_URL.startswith("https://"):
+    raise SystemExit("FINANCE_WEBHOOK_URL must begin with https:// outside local and test")
+# Before each link of a notice, such as https://checkout.example.com.
+FINANCE_PAGES_URL = env_str("FINANCE_PAGES_URL", "").rstrip("/")
+# The digest's time of day in the finance zone, and seconds between notices of discrepancies.
+FINANCE_DIGEST_AT = env_time("FINANCE_DIGEST_AT", "07:30")
+FINANCE_TELL_EVERY = env_seconds("FINANCE_TELL_EVERY", 900)
+# Up to these nobody is paged: standing discrepancies, their absolute USD, seconds without a pass.
+FINANCE_PAGE: dict[str, Any] = {
+    "count": env_int("FINANCE_PAGE_COUNT", 20),
+    "usd": env_usd("FINANCE_PAGE_USD", "100.00"),
+    "stopped": env_seconds("FINANCE_PAGE_STOPPED", 600),
+}
+# Django's own names. Mail leaves through this host alone, and only if FINANCE_MAIL_TO names somebody.
+EMAIL_HOST = env_str("EMAIL_HOST") if FINANCE_MAIL_TO else ""
+EMAIL_PORT = env_int("EMAIL_PORT", 25 if LOCAL else 587)
+EMAIL_HOST_USER = env_str("EMAIL_HOST_USER", "")
+EMAIL_HOST_PASSWORD = env_secret_or_none("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS", default=not LOCAL)
+EMAIL_TIMEOUT = env_int("EMAIL_TIMEOUT", 10)
+DEFAULT_FROM_EMAIL = env_str("FINANCE_MAIL_FROM", "Checkout Service <checkout@localhost>")
 
 # --- API -----------------------------------------------------------------------------------------
 # The threads of one web process, as the server is told too: half of them may wait for a database

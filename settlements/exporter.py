@@ -1,15 +1,16 @@
-"""The figures of settlements for /metrics: discrepancies, freshness, late files."""
+"""The figures of settlements for /metrics: discrepancies, freshness, late files, what pages."""
 
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
+from django.conf import settings
 from prometheus_client.core import Metric
 
 from checkout import metrics
 from checkout.exporter import Reading, gauge
 from checkout.readings import Pile
-from settlements import readings
+from settlements import paging, readings
 from settlements.models import ExpectationState, Kind
 
 
@@ -57,4 +58,27 @@ def read_statement_days(now: datetime) -> Iterator[Metric]:  # noqa: ARG001
     )
 
 
-SETTLEMENTS: Final[tuple[Reading, ...]] = (read_discrepancies, read_freshness, read_statement_days)
+def read_pages(now: datetime) -> Iterator[Metric]:
+    above = paging.standing(now=now).above(paging.Limits(**settings.FINANCE_PAGE))
+    yield gauge(
+        metrics.FINANCE_PAGE,
+        "Whether the pager rings for finance, by reason",
+        (({"reason": reason.value}, int(reason in above)) for reason in paging.Reason),
+    )
+
+
+def read_notices(now: datetime) -> Iterator[Metric]:
+    waiting = readings.notices_waiting()
+    yield gauge(metrics.NOTICES_WAITING, "Notices that finance was not told", [({}, waiting.count)])
+    yield gauge(
+        metrics.NOTICES_OLDEST, "Seconds the oldest of them waits", [({}, waiting.age(now))]
+    )
+
+
+SETTLEMENTS: Final[tuple[Reading, ...]] = (
+    read_discrepancies,
+    read_freshness,
+    read_statement_days,
+    read_pages,
+    read_notices,
+)

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from django.db.models import Count, F, Min, Sum
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, Sum
 from django.db.models.functions import Abs
 
 from checkout.readings import Pile
@@ -13,6 +13,8 @@ from settlements.models import (
     STANDING,
     Discrepancy,
     ExpectationState,
+    Notice,
+    NoticeDelivery,
     ReconcileDirty,
     ReconciliationRun,
     RunMode,
@@ -69,3 +71,12 @@ def statement_days() -> dict[str, int]:
         .annotate(count=Count("id"))
     )
     return {row["state"]: row["count"] for row in rows}
+
+
+def notices_waiting() -> Pile:
+    """Notices that not every way of theirs took yet, or that have no way; they carry no USD."""
+    deliveries = NoticeDelivery.objects.filter(notice=OuterRef("pk"))
+    waiting = Notice.objects.filter(
+        Q(Exists(deliveries.filter(told_at__isnull=True))) | ~Q(Exists(deliveries))
+    ).aggregate(count=Count("id"), oldest=Min("noticed_at"))
+    return Pile(count=waiting["count"], oldest=waiting["oldest"])

@@ -54,6 +54,8 @@ _SEEN_BY_FINANCE: Final = {
         "routeschedule",
         "holiday",
         "feeterms",
+        "notice",
+        "noticedelivery",
     ),
     # What was decided in the admin, by whom and why.
     "admin": ("logentry",),

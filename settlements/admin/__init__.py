@@ -3,6 +3,14 @@
 checkout imports nothing of this; pages that hang below its own do so by address (settlements/urls.py).
 """
 
-from settlements.admin import discrepancies, proof, proposals, records, settlements, statements
+from settlements.admin import (
+    discrepancies,
+    proof,
+    proposals,
+    records,
+    settlements,
+    statements,
+    telling,
+)
 
-__all__ = ["discrepancies", "proof", "proposals", "records", "settlements", "statements"]
+__all__ = ["discrepancies", "proof", "proposals", "records", "settlements", "statements", "telling"]

@@ -1,11 +1,13 @@
 """The timetable: which job runs how often. Each row is a use case of one of the two apps."""
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
@@ -14,13 +16,18 @@ from checkout.clock import Ages, Clock
 from checkout.commit import committed
 from checkout.gateways import Gateway
 from checkout.models import IdempotencyRecord
-from settlements import closing, payouts, reconciliation
+from settlements import closing, payouts, reconciliation, telling
 from settlements.arrivals import look_at_folder
+from settlements.drafts import Terms
 from settlements.expectations import mark_late_expectations
 from settlements.formats.source import Bounds
 from settlements.management.timetable import Job
+from settlements.paging import Limits
 from settlements.settling import store_default_schedules
 from settlements.uploads import forget_uploads
+from settlements.ways import Mail, Webhook
+
+logger = logging.getLogger(__name__)
 
 FORGOTTEN_AT_ONCE: Final = 5000
 # Of the jobs that nothing waits for, in turns of the others.
@@ -57,6 +64,7 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
         Job("prove_settlements", seldom, lambda: payouts.prove(clock=clock, ages=ages)),
         Job("late_statements", often, lambda: mark_late_expectations(now=clock.now())),
         Job("watch_statements", seldom, lambda: watch_statements(clock=clock, ages=ages)),
+        Job("tell_finance", seldom, lambda: tell_finance(clock=clock, ages=ages)),
         Job("forget_uploads", seldom, lambda: forget_uploads(now=clock.now())),
         Job("fold_tallies", seldom, tallies.fold),
         Job("forget_answers", seldom, lambda: forget_answers(clock=clock, ages=ages)),
@@ -116,6 +124,47 @@ def watch_statements(*, clock: Clock, ages: Ages) -> str:
             bounds=Bounds(**settings.STATEMENT_BOUNDS),
         )
     )
+
+
+def tell_finance(*, clock: Clock, ages: Ages) -> str:
+    """Write down what finance must hear, and send what waits; what became of it.
+
+    With no way set the notices wait, which the log says once a process, and triage and metrics always.
+    """
+    noted = telling.note(clock=clock, ages=ages, terms=finance_terms())
+    ways = finance_ways()
+    if not ways:
+        say_that_nobody_is_told()
+        return f"{noted} noted; no way is set (FINANCE_MAIL_TO, FINANCE_WEBHOOK_URL)"
+    return f"{noted} noted, {telling.tell(clock=clock, ages=ages, ways=ways)}"
+
+
+@cache
+def say_that_nobody_is_told() -> None:
+    logger.warning("finance is told nothing: set FINANCE_MAIL_TO or FINANCE_WEBHOOK_URL")
+
+
+def finance_terms() -> Terms:
+    """How finance wants to be told, from the settings."""
+    return Terms(
+        zone=ZoneInfo(settings.FINANCE_ZONE),
+        digest_at=settings.FINANCE_DIGEST_AT,
+        every=settings.FINANCE_TELL_EVERY,
+        limits=Limits(**settings.FINANCE_PAGE),
+        pages=settings.FINANCE_PAGES_URL,
+    )
+
+
+def finance_ways() -> list[telling.Way]:
+    """The ways that are set."""
+    ways: list[telling.Way] = []
+    if settings.FINANCE_MAIL_TO:
+        ways.append(Mail(to=settings.FINANCE_MAIL_TO, sender=settings.DEFAULT_FROM_EMAIL))
+    if settings.FINANCE_WEBHOOK_URL:
+        ways.append(
+            Webhook(url=settings.FINANCE_WEBHOOK_URL, secret=settings.FINANCE_WEBHOOK_SECRET)
+        )
+    return ways
 
 
 def forget_answers(*, clock: Clock, ages: Ages) -> int:

@@ -61,6 +61,7 @@ class Books:
     discrepancies: Mapping[str, Pile]
     passes: Sequence[Freshness]
     statement_days: Mapping[str, int]
+    notices: Pile
 
     @property
     def dead(self) -> Pile:
@@ -166,6 +167,7 @@ def read_books(now: datetime) -> Books:
                 discrepancies=proofs.open_discrepancies(),
                 passes=proofs.freshness(),
                 statement_days=proofs.statement_days(),
+                notices=proofs.notices_waiting(),
             )
     finally:
         # This thread ends here; its connection with it.

@@ -57,6 +57,13 @@ from settlements.models.statements import (
     StatementLine,
     StatementTerms,
 )
+from settlements.models.telling import (
+    Notice,
+    NoticeDelivery,
+    NoticeItem,
+    NoticeKind,
+    WayName,
+)
 
 NOTHING: Final = Decimal("0.00")
 
@@ -84,6 +91,10 @@ __all__ = [
     "Kind",
     "LineKind",
     "LineType",
+    "Notice",
+    "NoticeDelivery",
+    "NoticeItem",
+    "NoticeKind",
     "OpenPeriod",
     "Payout",
     "PayoutCredit",
@@ -109,6 +120,7 @@ __all__ = [
     "TopicProgress",
     "TopicRecord",
     "Way",
+    "WayName",
     "digest_of",
     "ways_of",
 ]

@@ -150,6 +150,7 @@ def a_triage(**changes: object) -> Triage:
         "discrepancies": {},
         "passes": [],
         "statement_days": {},
+        "notices": Pile(),
     }
     books = Books(**{**calm, **changes})  # type: ignore[arg-type]
     return Triage(at=START, seconds=0.1, parts=ALIVE, books=books, waiting=None)

@@ -152,3 +152,30 @@ def test_a_length_of_time_is_a_number_of_seconds(
 
     with pytest.raises(env.BadVariable, match="SOME_AGE"):
         env.env_seconds("SOME_AGE", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"FINANCE_MAIL_TO": "finance@example.org", "EMAIL_HOST": None}, "EMAIL_HOST"),
+        ({"FINANCE_WEBHOOK_URL": "https://chat.example/hook"}, "FINANCE_WEBHOOK_SECRET"),
+        ({"FINANCE_DIGEST_AT": "half past seven"}, "FINANCE_DIGEST_AT"),
+        ({"FINANCE_PAGE_USD": "a lot"}, "FINANCE_PAGE_USD"),
+    ],
+)
+def test_what_finance_is_told_by_is_whole_or_stops_the_start(
+    changes: dict[str, str | None], word: str
+) -> None:
+    result = start(**changes)
+
+    assert result.returncode != 0
+    assert word in result.stderr.splitlines()[-1]
+    assert "chat.example" not in result.stderr
+
+
+def test_a_webhook_without_tls_is_refused_in_production() -> None:
+    changes = {"FINANCE_WEBHOOK_URL": "http://chat.example/hook", "FINANCE_WEBHOOK_SECRET": "s"}
+    result = start(ENVIRONMENT="production", CLOCK_FILE=None, **changes)
+
+    assert result.returncode != 0
+    assert "FINANCE_WEBHOOK_URL must begin with https://" in result.stderr

@@ -97,7 +97,14 @@ def _facts_of_books(books: Books, triage: Triage) -> dict[str, object]:
         "discrepancies": {kind: _fact(pile, triage) for kind, pile in books.discrepancies.items()},
         "reconciled": {last.mode: round(last.age(triage.at), 1) for last in books.passes},
         "statement_days": dict(books.statement_days),
+        "notices_waiting": _fact(books.notices, triage),
+        "finance_is_told": is_told(),
     }
+
+
+def is_told() -> bool:
+    """Whether a way to finance is set."""
+    return bool(settings.FINANCE_MAIL_TO or settings.FINANCE_WEBHOOK_URL)
 
 
 def _fact(pile: Pile, triage: Triage) -> dict[str, object]:
@@ -180,6 +187,8 @@ def _figures(books: Books, triage: Triage) -> Table:
         (f"statement days {state}", str(count), "—", "—")
         for state, count in books.statement_days.items()
     ]
+    untold = "notices not told" if is_told() else "notices (no way to finance is set)"
+    rows += [row(untold, books.notices)]
     return _table("what waits", ("", "count", "USD", "oldest"), rows)
 
 

@@ -1,0 +1,5 @@
+DROP TRIGGER settlements_delivery_kept ON settlements_noticedelivery;
+DROP FUNCTION settlements_delivery_kept();
+DROP TRIGGER settlements_never_deleted ON settlements_noticedelivery;
+DROP TRIGGER settlements_never_deleted ON settlements_noticeitem;
+DROP TRIGGER settlements_never_deleted ON settlements_notice;
