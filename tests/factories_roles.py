@@ -14,10 +14,15 @@ from settlements.roles import settle_roles
 from tests.fakes import FakeClock
 
 
+def ensure_roles() -> None:
+    """Make again what the migrations made, once a test that empties every table has been here."""
+    if not Group.objects.exists():
+        settle_roles(apps)
+
+
 def user_of(*roles: str, name: str = "") -> User:
     """A member of staff; after a test that flushed the database the groups are made again."""
-    if not Group.objects.filter(name__in=roles).exists():
-        settle_roles(apps)
+    ensure_roles()
     user, _ = User.objects.get_or_create(username=name or "-".join(roles), is_staff=True)
     user.groups.set(Group.objects.filter(name__in=roles))
     return user

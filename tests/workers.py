@@ -11,8 +11,10 @@ import pytest
 from devstack import ports
 
 # Begun first, in this order, so that the workers end together. A campaign computes all the time, and the
-# tests behind it mostly wait: so one worker takes the campaigns, and the other what waits.
+# tests behind it mostly wait: so one worker takes the campaigns, and the other what waits. Before all comes
+# what looks at the rows that migrations made, since a test that empties every table takes them away.
 FIRST = (
+    "tests/integration/test_admin_roles.py",
     "tests/integration/test_simulation.py",
     "tests/system/test_demonstration.py",
     "tests/system/test_chaos.py",

@@ -12,6 +12,7 @@ from checkout import wiring
 from checkout.models import ChargeState, Hold, HoldKind, HoldScope
 from checkout.outcomes import Fate
 from tests.factories import LANE, World, attempts, creator, fresh, plan
+from tests.factories_roles import ensure_roles
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.django_db
@@ -100,6 +101,7 @@ def test_resume_leaves_a_persons_hold_in_force_and_says_so() -> None:
 
 
 def test_staff_can_be_made_on_a_local_stack_and_reads_without_deciding() -> None:
+    ensure_roles()
     run("create_staff", "finance", "--password", "local-only")
     run("create_staff", "finance", "--password", "local-only")
 
