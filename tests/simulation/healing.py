@@ -17,6 +17,7 @@ from checkout.models import (
 from tests.simulation import moments
 from tests.simulation.deaths import RECEIVED
 from tests.simulation.moments import Moments
+from tests.simulation.oracle import charges
 from tests.simulation.queue import Message
 from tests.simulation.rules import broken_rules
 from tests.simulation.schedule import Schedule
@@ -136,8 +137,8 @@ class Healing:
         return self._to_next_moment() or self._last_look() or self._decides() or self._rewrites()
 
     def _decides(self) -> bool:
-        """Whether a person found something to decide."""
-        while self._decisions:
+        """Whether a person found something to decide; what they do may hide what was wrong."""
+        while self._decisions and self._is_right_so_far():
             decide = self._decisions.pop(0)
             if decide():
                 self.world.note(f"healing: a person {decide.__name__.strip('_')}")
@@ -199,8 +200,7 @@ class Healing:
         if self._rewrote:
             return False
         self._rewrote = True
-        self.world.broken += [f"broken_rules: {sentence}" for sentence in broken_rules(self.world)]
-        if self.world.broken:
+        if not self._is_right_so_far():
             return False
         kinds = [("state", state) for state in sorted(TERMINAL)]
         for name, value in (*kinds, ("awaits", Awaits.PERSON), ("awaits", Awaits.INSTRUMENT)):
@@ -209,14 +209,19 @@ class Healing:
                 self.actors.rewrite(charge_id)
         return True
 
+    def _is_right_so_far(self) -> bool:
+        for look in (charges, broken_rules):
+            self.world.broken += [f"{look.__name__}: {sentence}" for sentence in look(self.world)]
+        return not self.world.broken
+
     def _why(self) -> str:
-        charges = Charge.objects.exclude(state__in=TERMINAL).order_by("created_at", "id")
+        resting = Charge.objects.exclude(state__in=TERMINAL).order_by("created_at", "id")
         rows = PendingMessage.objects.select_related("message")
         return " ".join(
             [
                 *(
                     f"{c.state}/{c.awaits}/{c.round}:{c.dispatch}/{c.next_round_at}"
-                    for c in charges
+                    for c in resting
                 ),
                 *(f"{row.message.type}@{row.available_at}" for row in rows),
                 str(moments.ahead(self.world)),
