@@ -91,6 +91,11 @@ class Network:
             self.world.broken.append(f"the processor cannot read our order: {error}")
             return Reply(400, {"error": "ill_formed"})
 
+    @property
+    def next_late(self) -> datetime | None:
+        """When the next request that was given up arrives."""
+        return min((at for at, _, _ in self.late), default=None)
+
     def deliver_late(self) -> None:
         """Requests that were given up long ago arrive after all."""
         now = self.world.clock.real_now()

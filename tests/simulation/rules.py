@@ -192,6 +192,8 @@ def _rounds(world: World, attempts: Iterable[Attempt], told: Iterable[_Told]) ->
 
 
 def _too_soon(before: Attempt, after: Attempt, wait: timedelta) -> Iterator[str]:
+    if before.has_capture:
+        return  # it was found after all, when its decline had been written
     ended = before.ended_at
     if before.decline_class == "funds":
         yield f"attempt {after} followed one without funds in its round"

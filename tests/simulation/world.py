@@ -5,7 +5,7 @@ import logging
 import random
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -164,6 +164,15 @@ class World:
     # --- Time ------------------------------------------------------------------------------------
 
     def forward(self, seconds: float) -> None:
+        """Time passes; where there are doubts, what is late comes in its time, not after a leap of days."""
+        end = self.clock.real_now() + timedelta(seconds=seconds)
+        while self.plan.doubts and (at := self.network.next_late) and at < end:
+            before = max((at - self.clock.real_now()).total_seconds(), 0.0)
+            self._pass(before)
+            seconds -= before
+        self._pass(max(seconds, 0.0))
+
+    def _pass(self, seconds: float) -> None:
         self.clock.forward(seconds=seconds)
         self.network.deliver_late()
         self.processor.resolve_due()
