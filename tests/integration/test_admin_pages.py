@@ -5,6 +5,7 @@ from datetime import date, time
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.apps import apps
@@ -37,7 +38,15 @@ from settlements import payouts, reconciliation, resolving
 from settlements.arrivals import look_at_folder
 from settlements.closing import close_periods
 from settlements.formats.source import Bounds
-from settlements.models import Discrepancy, StatementTerms, Way
+from settlements.models import (
+    Discrepancy,
+    Notice,
+    NoticeDelivery,
+    NoticeKind,
+    StatementTerms,
+    Way,
+    WayName,
+)
 from settlements.settling import store_default_schedules
 from tests.factories import LANE, World, account, creator, fresh, subscription_of
 from tests.factories_settlements import statement_text, take_in
@@ -140,6 +149,10 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
     world.clock.forward(days=1)
     close_periods(clock=world.clock, ages=world.ages)
     payouts.prove(clock=world.clock, ages=world.ages)
+    notice = Notice.objects.create(
+        id=uuid4(), kind=NoticeKind.FILES, noticed_at=now.real, title="A file is late", text="…"
+    )
+    NoticeDelivery.objects.create(notice=notice, way=WayName.MAIL, next_try_at=now.real)
 
 
 def a_bank_statement_arrives(world: World, folder: Path) -> None:
