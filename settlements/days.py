@@ -27,6 +27,8 @@ from settlements.models import (
 # No page opens on more days than these; what is older and not proved is a warning.
 MOST_DAYS: Final = 31
 
+LaneDay = tuple[str, date]
+
 
 @dataclass(frozen=True)
 class Awaited:
@@ -72,9 +74,6 @@ class Days:
         return self.proved.count + waiting + self.discrepant.count
 
 
-LaneDay = tuple[str, date]
-
-
 def days_to_prove(*, now: datetime) -> Days:
     """From the oldest day that is not proved up to today (business clock), at most MOST_DAYS."""
     today = now.date()
@@ -107,6 +106,33 @@ def days_to_prove(*, now: datetime) -> Days:
         differing=_differing(),
         older=_older_files(horizon),
     )
+
+
+@dataclass(frozen=True)
+class DayProof:
+    """The captures of one day: proved by an accepted file, awaiting theirs, or differing."""
+
+    proved: Tally
+    awaiting: Tally
+    discrepant: Tally
+
+
+def proof_of_day(*, day: date) -> DayProof:
+    """One day, by the lanes' own days; as `days_to_prove` counts it."""
+    captured = {at: tally for at, tally in _captures().items() if at[1] == day}
+    against = {at: t for at, t in _captures_with_discrepancies().items() if at[1] == day}
+    files = {(file.lane, file.day): file for file in StatementExpectation.objects.filter(day=day)}
+    agreeing = {at: _less(tally, against.get(at)) for at, tally in captured.items()}
+    return DayProof(
+        proved=_sum(tally for at, tally in agreeing.items() if _covered(files, at)),
+        awaiting=_sum(tally for at, tally in agreeing.items() if not _covered(files, at)),
+        discrepant=_sum(against.values()),
+    )
+
+
+def captured_until(*, day: date) -> Mapping[LaneDay, Tally]:
+    """Captures by lane and the lane's own day, up to this one."""
+    return {at: tally for at, tally in _captures().items() if at[1] <= day}
 
 
 def _is_covered(file: StatementExpectation | None) -> bool:

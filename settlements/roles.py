@@ -35,6 +35,7 @@ _SEEN_BY_FINANCE: Final = {
     "settlements": (
         "discrepancy",
         "proposal",
+        "booksclose",
         "deskaction",
         "reconciliationrun",
         "statementimport",
@@ -82,12 +83,16 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
         ("settlements", "statementterms", "change"),
         # Assigns, notes, proposes, withdraws and opens again at the discrepancy desk.
         ("settlements", "discrepancy", "change"),
+        # Proposes to close a day or a month.
+        ("settlements", "booksclose", "change"),
     },
     APPROVER: _VIEWS
     | {
         # Approves verdicts and bill runs; gives a charge up for good.
         ("checkout", "case", "approve"),
         ("settlements", "proposal", "approve"),
+        # Locks a day or a month that another person proposed.
+        ("settlements", "booksclose", "approve"),
         ("checkout", "charge", "write_off"),
     },
     OPERATOR: _VIEWS

@@ -5,9 +5,9 @@ is of the run itself. Debits equal credits, or there is no file (R34).
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import BinaryIO, Final
 
@@ -54,6 +54,16 @@ class Journal:
     balances: Sequence[Balance]
 
 
+@dataclass(frozen=True)
+class JournalLines:
+    """The lines of one day's journal: how many, both sums in USD, and their bytes' SHA-256."""
+
+    count: int
+    debit: Decimal
+    credit: Decimal
+    sha256: str
+
+
 def next_month(month: date) -> date:
     """The first day of the month after."""
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
@@ -74,16 +84,25 @@ def write_journal(
     if debit != credit or sum((each.opening for each in balances), NOTHING) != 0:
         raise NotBalanced(f"{month:%Y-%m}: debits {debit}, credits {credit} USD")
     sha256 = hashlib.sha256()
+    pieces = 0
+    for piece in _copied(_days(month)):
+        pieces += 1
+        to.write(piece)
+        sha256.update(piece)
+        progress(1)
+    return Journal(month, pieces - 1, debit, credit, sha256.hexdigest(), balances)
+
+
+def journal_of_day(*, day: date) -> JournalLines:
+    """The lines of one UTC day, byte by byte those the journal of its month holds, with its header."""
+    span = {"from": day, "to": day + timedelta(days=1)}
+    sha256 = hashlib.sha256()
+    for piece in _copied(span):
+        sha256.update(piece)
     with connection.cursor() as cursor:
-        with cursor.copy(
-            f"COPY ({_with_days(_LINES, month)}) TO STDOUT (FORMAT csv, HEADER)"
-        ) as copy:
-            for piece in copy:
-                to.write(piece)
-                sha256.update(piece)
-                progress(1)
-        lines = cursor.rowcount
-    return Journal(month, lines, debit, credit, sha256.hexdigest(), balances)
+        cursor.execute(_SUMS, span)
+        count, debit, credit = cursor.fetchone()
+    return JournalLines(count, debit, credit, sha256.hexdigest())
 
 
 def trial_balance(*, month: date) -> list[Balance]:
@@ -116,9 +135,13 @@ def _days(month: date) -> dict[str, date]:
     return {"from": month, "to": next_month(month)}
 
 
-def _with_days(query: str, month: date) -> str:
+def _copied(span: Mapping[str, date]) -> Iterator[bytes]:
+    """The CSV, a piece a line: the header, then the postings in their order."""
     connection.ensure_connection()
-    return ClientCursor(connection.connection).mogrify(query, _days(month))
+    lines = ClientCursor(connection.connection).mogrify(_LINES, span)
+    query = f"COPY ({lines}) TO STDOUT (FORMAT csv, HEADER)"
+    with connection.cursor() as cursor, cursor.copy(query) as copy:
+        yield from copy
 
 
 _FROM: Final = "%(from)s::date::timestamp AT TIME ZONE 'UTC'"
@@ -134,6 +157,12 @@ _LINES: Final = f"""
     WHERE e.posted_at >= {_FROM} AND e.posted_at < {_TO}
     ORDER BY e.posted_at, e.id, p.account
 """  # noqa: S608  of the two constants above
+_SUMS: Final = f"""
+    SELECT count(*), coalesce(sum(p.amount) FILTER (WHERE p.amount > 0), 0.00),
+           coalesce(-sum(p.amount) FILTER (WHERE p.amount < 0), 0.00)
+    FROM checkout_ledgerposting p JOIN checkout_ledgerentry e ON e.id = p.entry_id
+    WHERE e.posted_at >= {_FROM} AND e.posted_at < {_TO}
+"""  # noqa: S608  as above
 _BALANCES: Final = f"""
     SELECT p.account, p.lane,
            coalesce(sum(p.amount) FILTER (WHERE e.posted_at < {_FROM}), 0.00),

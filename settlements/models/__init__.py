@@ -5,6 +5,7 @@ from typing import Final
 
 from settlements.models.arrivals import FileState, StatementFile, StatementUpload
 from settlements.models.banking import BankEntry, BankStatement, Side
+from settlements.models.books import BooksClose, CarriedOver, Span, books_digest
 from settlements.models.desk import (
     ActionKind,
     Decision,
@@ -75,6 +76,8 @@ __all__ = [
     "ActionKind",
     "BankEntry",
     "BankStatement",
+    "BooksClose",
+    "CarriedOver",
     "Code",
     "Covers",
     "Decision",
@@ -111,6 +114,7 @@ __all__ = [
     "SettlementLine",
     "SettlementSchedule",
     "Side",
+    "Span",
     "StatementExpectation",
     "StatementFile",
     "StatementImport",
@@ -121,6 +125,7 @@ __all__ = [
     "TopicRecord",
     "Way",
     "WayName",
+    "books_digest",
     "digest_of",
     "ways_of",
 ]

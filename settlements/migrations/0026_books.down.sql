@@ -1,0 +1,11 @@
+DROP TRIGGER settlements_never_deleted ON settlements_carriedover;
+DROP TRIGGER settlements_carried_guard ON settlements_carriedover;
+DROP FUNCTION settlements_carried_guard();
+DROP TRIGGER settlements_never_deleted ON settlements_booksclose;
+DROP TRIGGER settlements_close_guard ON settlements_booksclose;
+DROP FUNCTION settlements_close_guard();
+DROP TRIGGER settlements_books_open ON checkout_ledgerentry;
+DROP FUNCTION settlements_books_open();
+DROP FUNCTION settlements_closed_through();
+DROP FUNCTION settlements_day_number(date);
+DROP FUNCTION settlements_books_key();

@@ -1,0 +1,124 @@
+"""What is still open of a day that is to be closed: each thing by name, with the USD at stake.
+
+A file that is not accepted, an attempt in doubt, a discrepancy that stands, a case that nobody closed.
+What other people or days already name is not named twice: an in-doubt case is its attempt, a late or
+quarantined file is that file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Final
+
+from django.db.models import Q
+
+from checkout.clock import Moment
+from checkout.models import Attempt, AttemptOutcome, Case, CaseKind, ChargeState
+from checkout.tallies import Tally
+from settlements.days import captured_until
+from settlements.models import (
+    NOTHING,
+    STANDING,
+    Code,
+    Discrepancy,
+    ExpectationState,
+    StatementExpectation,
+)
+
+_NAMED_AS_FILES: Final = (Code.LATE_FILE, Code.QUARANTINED_FILE)
+
+
+@dataclass(frozen=True)
+class OpenItem:
+    """One thing that is open: `kind:id`, what it is in words, and the USD at stake."""
+
+    name: str
+    what: str
+    usd: Decimal
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A UTC day of the business clock, and the same stretch on the real clock."""
+
+    day: date
+    start: datetime
+    end: datetime
+    real_start: datetime
+    real_end: datetime
+
+
+def bounds_of(*, day: date, now: Moment) -> Bounds:
+    """What is dated by the real clock falls into the day by how far the clocks are apart now."""
+    start = datetime.combine(day, time(), UTC)
+    end = start + timedelta(days=1)
+    apart = now.business - now.real
+    return Bounds(day, start, end, start - apart, end - apart)
+
+
+def open_items(*, day: date, now: Moment) -> list[OpenItem]:
+    """Everything of this day or an earlier one that is open now, in order of its name."""
+    bounds = bounds_of(day=day, now=now)
+    found = [*_files(bounds), *_in_doubt(bounds), *_discrepancies(bounds), *_cases(bounds)]
+    return sorted(found, key=lambda item: item.name)
+
+
+def in_doubt_of(*, day: date, now: Moment) -> Tally:
+    """Attempts sent by the end of this day whose outcome is not known, and their USD."""
+    found = list(_in_doubt(bounds_of(day=day, now=now)))
+    return Tally(len(found), sum((item.usd for item in found), NOTHING))
+
+
+def incidents_of(*, day: date, now: Moment) -> dict[str, int]:
+    """Cases that were opened on this day, by kind; whatever became of them."""
+    bounds = bounds_of(day=day, now=now)
+    opened = Case.objects.filter(opened_at__gte=bounds.real_start, opened_at__lt=bounds.real_end)
+    counts: dict[str, int] = {}
+    for kind in opened.order_by("kind").values_list("kind", flat=True):
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def _files(bounds: Bounds) -> Iterator[OpenItem]:
+    """Files of this day or before that are not accepted; also of a lane that owes none yet."""
+    captured = captured_until(day=bounds.day)
+    files = StatementExpectation.objects.filter(day__lte=bounds.day)
+    known = {(file.lane, file.day): file.state for file in files}
+    for lane, day in sorted(captured.keys() | known.keys()):
+        state = known.get((lane, day))
+        if state == ExpectationState.ARRIVED:
+            continue
+        what = f"the file of {lane} for {day} is {state or 'not expected yet'}"
+        yield OpenItem(f"file:{lane}:{day}", what, captured.get((lane, day), Tally()).usd)
+
+
+def _in_doubt(bounds: Bounds) -> Iterator[OpenItem]:
+    attempts = Attempt.objects.filter(
+        outcome=AttemptOutcome.OPEN,
+        charge__state=ChargeState.IN_DOUBT,
+        last_sent_at__lt=bounds.real_end,
+    )
+    for attempt in attempts.select_related("creator"):
+        what = f"attempt of {attempt.creator.external_id} at {attempt.lane} is in doubt"
+        yield OpenItem(f"attempt:{attempt.pk}", what, attempt.amount)
+
+
+def _discrepancies(bounds: Bounds) -> Iterator[OpenItem]:
+    """Found that day or before, or found since about what was billed or captured by then."""
+    of_the_day = Q(first_run__business_at__lt=bounds.end) | Q(charge__billed_at__lt=bounds.end)
+    standing = Discrepancy.objects.filter(STANDING).exclude(code__in=_NAMED_AS_FILES)
+    for found in standing.filter(of_the_day):
+        what = f"{found.kind}, {found.code.replace('_', ' ')}: {found.explanation}"
+        yield OpenItem(f"discrepancy:{found.pk}", what[:300], abs(found.difference))
+
+
+def _cases(bounds: Bounds) -> Iterator[OpenItem]:
+    waiting = Case.objects.filter(closed_at__isnull=True, opened_at__lt=bounds.real_end)
+    for case in waiting.exclude(kind=CaseKind.IN_DOUBT):
+        what = f"{case.get_kind_display()}: {case.reason}"
+        yield OpenItem(f"case:{case.pk}", what[:300], case.amount or NOTHING)
