@@ -22,6 +22,7 @@ from checkout.models import Case, CaseKind
 from settlements.days import Awaited, Days, days_to_prove
 from settlements.models import (
     NOTHING,
+    BooksClose,
     Decision,
     ExpectationState,
     Notice,
@@ -175,9 +176,9 @@ def _file_line(day: StatementExpectation, terms: Terms) -> str:
 
 
 def approvals(*, now: Moment, terms: Terms) -> Draft | None:
-    """Proposals, verdicts and bill runs that wait for another person; whose they are is on the page."""
+    """Proposals, verdicts, bill runs and closes that wait for another person; whose is on the page."""
     del now
-    waiting = {**_proposals(terms), **_cases(terms)}
+    waiting = {**_proposals(terms), **_cases(terms), **_closes()}
     fresh = untold(list(waiting))
     if not fresh:
         return None
@@ -187,7 +188,10 @@ def approvals(*, now: Moment, terms: Terms) -> Draft | None:
         kind=NoticeKind.APPROVALS,
         subjects=fresh,
         title=f"{noun} for an approval: {usd:,.2f} USD",
-        lines=_shortened([waiting[subject][1] for subject in fresh]),
+        lines=[
+            *_shortened([waiting[subject][1] for subject in fresh]),
+            f"All that waits for you: {terms.link(HOME)}",
+        ],
         figures={"count": len(fresh), "usd": f"{usd:.2f}"},
     )
 
@@ -215,6 +219,22 @@ def _cases(terms: Terms) -> dict[str, tuple[Decimal, str]]:
         )
         for row in rows
     }
+
+
+def _closes() -> dict[str, tuple[Decimal, str]]:
+    return {
+        f"close:{row.pk}": (
+            row.carried_usd,
+            f"- {row}: {row.debit:,.2f} USD on each side of the journal,"
+            f" {row.carried_count:,} carried over, {row.carried_usd:,.2f} USD",
+        )
+        for row in waiting_closes().order_by("id")
+    }
+
+
+def waiting_closes() -> Any:
+    """Days and months that one person proposed to close."""
+    return BooksClose.objects.filter(decision=Decision.OPEN)
 
 
 def waiting_cases() -> Any:
@@ -280,7 +300,8 @@ def digest(*, subject: str, now: Moment, terms: Terms) -> Draft:
     """The morning in one message: what is proved, awaited, discrepant; what is in doubt, dead, waiting."""
     days = days_to_prove(now=now.business)
     doubt, dead = readings.in_doubt(), readings.dead_letters(readings.open_cases())
-    waits = waiting_cases().count() + Proposal.objects.filter(decision=Decision.OPEN).count()
+    proposals = Proposal.objects.filter(decision=Decision.OPEN)
+    waits = waiting_cases().count() + proposals.count() + waiting_closes().count()
     line = headline(days, now=now.business)
     return Draft(
         kind=NoticeKind.DIGEST,

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 NOTICES: Final = UUID("a3a1f3f0-5f0b-5b8e-8d1e-7f4b0d5f3c77")
 # Whoever notes holds this lock, so that a second process finds everything told (the constraint would
 # refuse it too, and fail its turn).
-_LOCK: Final = 0x6E6F74696365
+LOCK: Final = 0x6E6F74696365
 # A claim must outlast a send, or two processes would be sending one notice at the same time.
 FIRST_WAIT: Final = 60.0
 LONGEST_WAIT: Final = 3600.0
@@ -76,7 +76,7 @@ def note(*, clock: Clock, ages: Ages, terms: Terms) -> int:
 
     def write() -> int:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         found = [draft(now=now, terms=terms) for draft in _DRAFTS]
         if morning and drafts.untold(morning.subjects):
             found.append(morning)

@@ -86,7 +86,7 @@ class Webhook:
                 client.stream("POST", self.url, content=body, headers=headers) as answer,
             ):
                 status = answer.status_code
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NotTold(type(error).__name__) from None
         if not 200 <= status < 300:
             raise NotTold(f"HTTP {status}")

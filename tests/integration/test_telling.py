@@ -16,7 +16,7 @@ from django.test import Client
 from checkout import verdicts
 from checkout.gateways import Approved
 from checkout.models import Case, CaseKind
-from settlements import reconciliation, resolving, telling
+from settlements import books, reconciliation, resolving, telling
 from settlements.drafts import Terms
 from settlements.expectations import mark_late_expectations
 from settlements.management import jobs
@@ -33,10 +33,11 @@ from settlements.models import (
 )
 from settlements.paging import Limits, Reason, standing
 from settlements.roles import VIEWER
-from tests.factories import LANE, World
+from tests.factories import LANE, World, unknown_id
 from tests.factories_roles import member, pages_at
 from tests.factories_settlements import statement_text, take_in
 from tests.situations import BELIEVED_AFTER, in_doubt, open_attempt
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -267,6 +268,22 @@ def test_what_waits_for_another_person_is_told_without_anybody_s_name(world: Wor
     assert not any(word in said for word in ("ann", "example.org", "Aigerim", "creator-", "tok_"))
 
 
+def test_a_day_that_waits_to_be_closed_is_told(world: World, tmp_path: Path) -> None:
+    world.receive(world.due_charge())
+    day = world.clock.business_now().date()
+    world.clock.forward(days=1, seconds=3 * 3600)
+    take_in(statement_text(day), world=world, folder=tmp_path)
+    passed(world)
+    books.propose_close(day=day, reasons={}, by="ann@example.org", now=world.clock.now())
+
+    (notice,) = noted(world)
+
+    assert notice.kind == NoticeKind.APPROVALS
+    assert f"- close of {day}: 39.98 USD on each side of the journal, 0 carried over" in notice.text
+    assert "ann" not in notice.text
+    assert noted(world) == []
+
+
 # --- The morning digest ------------------------------------------------------------------------------
 
 
@@ -305,28 +322,31 @@ def test_the_digest_says_the_morning_in_one_line(world: World, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("digest_at", "start", "days"),
+    ("digest_at", "start", "told"),
     [
-        # 02:30 does not exist on 29 March 2026 in Berlin, and comes twice on 25 October.
-        (time(2, 30), datetime(2026, 3, 28, 0, 0, tzinfo=UTC), ["03-28", "03-29", "03-30"]),
-        (time(2, 30), datetime(2026, 10, 24, 0, 0, tzinfo=UTC), ["10-24", "10-25", "10-26"]),
-        (time(7, 30), datetime(2026, 3, 28, 0, 0, tzinfo=UTC), ["03-28", "03-29", "03-30"]),
-        (time(0, 0), datetime(2026, 10, 24, 0, 0, tzinfo=UTC), ["10-24", "10-25", "10-26"]),
+        # 02:30 does not exist on 29 March 2026 in Berlin, and comes twice on 25 October; times are UTC.
+        (time(2, 30), "2026-03-28", ["03-28 01:30", "03-29 01:00", "03-30 00:30"]),
+        (time(2, 30), "2026-10-24", ["10-24 00:30", "10-25 00:30", "10-26 01:30"]),
+        (time(7, 30), "2026-03-28", ["03-28 06:30", "03-29 05:30", "03-30 05:30"]),
+        # The day of the 24th is two hours old at the first turn.
+        (time(0, 0), "2026-10-24", ["10-24 00:00", "10-24 22:00", "10-25 23:00"]),
     ],
 )
 def test_a_local_day_has_one_digest_whatever_its_clocks_do(
-    world: World, digest_at: time, start: datetime, days: list[str]
+    world: World, digest_at: time, start: str, told: list[str]
 ) -> None:
     """R13, for the digest: turns every half hour over two days and a half."""
     terms = replace(TERMS, zone=ZoneInfo("Europe/Berlin"), digest_at=digest_at)
-    world.clock.hands["real"] = start - world.clock.real_now()
+    begun = datetime.fromisoformat(start).replace(tzinfo=UTC)
+    world.clock.hands["real"] += begun - world.clock.real_now()
 
     for _ in range(120):
         telling.note(clock=world.clock, ages=world.ages, terms=terms)
         world.clock.forward(seconds=1800)
 
-    items = NoticeItem.objects.filter(subject__startswith="digest:").order_by("subject")
-    assert [item.subject for item in items] == [f"digest:2026-{day}" for day in days]
+    digests = Notice.objects.filter(kind=NoticeKind.DIGEST).order_by("noticed_at")
+    assert [f"{digest.noticed_at:%m-%d %H:%M}" for digest in digests] == told
+    assert len({item.subject for item in NoticeItem.objects.filter(notice__in=digests)}) == 3
 
 
 def test_a_digest_that_was_missed_comes_when_the_timetable_is_back(world: World) -> None:
@@ -370,6 +390,41 @@ def test_two_processes_that_note_at_once_write_one_notice() -> None:
     assert Notice.objects.count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_who_notes_waits_for_whoever_notes_already_and_then_finds_it_told() -> None:
+    world = World()
+    captured(world, "-0.03")
+    row = Discrepancy.objects.get()
+    subject = f"discrepancy:{row.pk}:{row.opened_at.timestamp():.6f}:-0.03"
+    said: list[int] = []
+
+    def note() -> None:
+        said.append(telling.note(clock=world.clock, ages=world.ages, terms=TERMS))
+        connection.close()
+
+    second = threading.Thread(target=note)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [telling.LOCK])
+        second.start()
+        wait_for(lambda: waiting_for_the_lock(cursor), 20, "the second to wait for the first")
+        first = Notice.objects.create(
+            id=unknown_id("first"),
+            kind="digest",
+            noticed_at=row.opened_at,
+            title="first",
+            text="it",
+        )
+        NoticeItem.objects.create(notice=first, subject=subject)
+    second.join(30)
+
+    assert said == [0]
+
+
+def waiting_for_the_lock(cursor: Any) -> bool:
+    cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return bool(cursor.fetchone()[0])
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -378,6 +433,8 @@ def test_two_processes_that_note_at_once_write_one_notice() -> None:
         "DELETE FROM settlements_noticedelivery",
         "UPDATE settlements_noticedelivery SET told_at = NULL",
         "UPDATE settlements_noticedelivery SET way = 'webhook'",
+        "INSERT INTO settlements_noticeitem (notice_id, subject)"
+        " SELECT notice_id, subject FROM settlements_noticeitem",
     ],
 )
 def test_what_was_told_stays_as_it_was_told(world: World, sql: str) -> None:

@@ -111,6 +111,7 @@ def test_a_webhook_hears_a_notice_signed_and_once(world: World, ear: Chat) -> No
     notice = noted(world)
 
     assert told(world, webhook(ear)) == "1 told"
+    world.clock.forward(days=1)
     assert told(world, webhook(ear)) == "0 told"
 
     (heard,) = ear.heard
@@ -119,7 +120,7 @@ def test_a_webhook_hears_a_notice_signed_and_once(world: World, ear: Chat) -> No
     assert heard["figures"]["absolute"] == "0.00"
     assert ear.keys == [str(notice.pk)]
     at, given = ear.headers[0]["checkout-signature"].removeprefix("t=").split(",v1=")
-    assert int(at) == int(world.clock.real_now().timestamp())
+    assert int(at) == int(notice.noticed_at.timestamp())
     signed = hmac.new(SECRET.encode(), f"{at}.".encode() + ear.bodies[0], hashlib.sha256)
     assert given == signed.hexdigest()
 
@@ -196,6 +197,14 @@ def test_neither_log_nor_database_holds_an_address_or_a_secret(
     kept = said + repr(away) + "".join(NoticeDelivery.objects.values_list("why", flat=True))
     for text in (kept, *(str(vars(record)) for record in ours)):
         assert not any(word in text for word in ("T0SECRET", SECRET, "finance@", "/hook/"))
+
+
+def test_an_address_that_is_none_is_a_failed_try_and_not_quoted(world: World) -> None:
+    noted(world)
+
+    said = told(world, Webhook(url="https://T0SECRET:port/", secret=SECRET))
+
+    assert said == "0 told; webhook: InvalidURL"
 
 
 # --- Mail --------------------------------------------------------------------------------------------
