@@ -8,8 +8,9 @@ network is waited for: a delivery is claimed by raising its tries, sent, then ma
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Protocol
@@ -31,6 +32,8 @@ NOTICES: Final = UUID("a3a1f3f0-5f0b-5b8e-8d1e-7f4b0d5f3c77")
 # Whoever notes holds this lock, so that a second process finds everything told (the constraint would
 # refuse it too, and fail its turn).
 LOCK: Final = 0x6E6F74696365
+# A whole send, however slowly each of its steps answers.
+SEND_SECONDS: Final = 40.0
 # A claim must outlast a send, or two processes would be sending one notice at the same time.
 FIRST_WAIT: Final = 60.0
 LONGEST_WAIT: Final = 3600.0
@@ -62,7 +65,7 @@ class Way(Protocol):
     def name(self) -> str: ...
 
     def tell(self, message: Message, *, at: datetime) -> None:
-        """Send it once, at this real time, within half a minute. Raises NotTold."""
+        """Send it once, at this real time; called on a thread without a database. Raises NotTold."""
         ...
 
 
@@ -133,8 +136,13 @@ class Told:
         return f"{self.count} told{why}"
 
 
-def tell(*, clock: Clock, ages: Ages, ways: Sequence[Way]) -> Told:
-    """Send what waits and is due on each way, oldest first; a way that fails waits for its next turn."""
+def tell(
+    *, clock: Clock, ages: Ages, ways: Sequence[Way], send_within: float = SEND_SECONDS
+) -> Told:
+    """Send what waits and is due on each way, oldest first; a way that fails waits for its next turn.
+
+    `send_within` is in seconds; a send that takes longer is left to itself and counts as not taken.
+    """
     run = partial(committed, deadline=ages.database_wait_before_call, clock=clock)
     if ways:
         run(partial(_assign, ways=ways, now=clock.now()))
@@ -144,7 +152,7 @@ def tell(*, clock: Clock, ages: Ages, ways: Sequence[Way]) -> Told:
             claimed = run(partial(_claim, way=way.name, now=clock.now()))
             if claimed is None:
                 break
-            why = _try(way, claimed, at=clock.real_now())
+            why = _try(way, claimed, at=clock.real_now(), within=send_within)
             run(partial(_mark, claimed, why=why, now=clock.now()))
             if why:
                 failed[way.name] = why
@@ -195,7 +203,7 @@ def wait_after(tries: int) -> float:
     return min(FIRST_WAIT * 2.0 ** min(tries - 1, 10), LONGEST_WAIT)
 
 
-def _try(way: Way, claimed: NoticeDelivery, *, at: datetime) -> str:
+def _try(way: Way, claimed: NoticeDelivery, *, at: datetime, within: float) -> str:
     """One send; why it was not taken, or nothing."""
     notice = claimed.notice
     message = Message(
@@ -208,12 +216,36 @@ def _try(way: Way, claimed: NoticeDelivery, *, at: datetime) -> str:
     )
     known = {"notice": str(notice.pk), "way": way.name, "tries": claimed.tries}
     try:
-        way.tell(message, at=at)
+        _Send(partial(way.tell, message, at=at)).run(within=within)
     except NotTold as error:
         logger.warning("a notice was not taken", extra=known | {"why": str(error)})
         return str(error)
     logger.info("a notice was told", extra=known)
     return ""
+
+
+@dataclass
+class _Send:
+    """One send on a thread of its own: who drips an answer byte by byte holds up neither way."""
+
+    work: Callable[[], None]
+    error: BaseException | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, *, within: float) -> None:
+        """Raises what the work raises; NotTold after so many seconds, and the thread ends by itself."""
+        threading.Thread(target=self._run, name="tell", daemon=True).start()
+        if not self.done.wait(within):
+            raise NotTold(f"no end within {within:g} s")
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            self.work()
+        except BaseException as error:  # noqa: BLE001  it is raised where the send was asked for
+            self.error = error
+        self.done.set()
 
 
 def _mark(claimed: NoticeDelivery, *, why: str, now: Moment) -> None:

@@ -101,7 +101,13 @@ class Watching:
     open: list[bool] = field(default_factory=list)
 
     def tell(self, message: Message, *, at: datetime) -> None:
-        self.open.append(connection.in_atomic_block)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+            )
+            self.open.append(bool(cursor.fetchone()[0]))
+        connection.close()
 
 
 # --- The webhook -------------------------------------------------------------------------------------
@@ -168,6 +174,20 @@ def test_a_chat_that_does_not_answer_is_given_up_in_time(world: World, ear: Chat
 
     assert said == "0 told; webhook: ReadTimeout"
     assert delivery().why == "ReadTimeout"
+
+
+def test_a_chat_that_drips_its_answer_is_given_up_as_a_whole(world: World, ear: Chat) -> None:
+    """No step of the call takes long, and the call never ends; the mail behind it still leaves."""
+    noted(world)
+    ear.waits = 3.0
+
+    told = telling.tell(
+        clock=world.clock, ages=world.ages, ways=[webhook(ear, seconds=30)], send_within=0.2
+    )
+
+    assert str(told) == "0 told; webhook: no end within 0.2 s"
+    assert delivery().told_at is None
+    assert telling.SEND_SECONDS < telling.FIRST_WAIT
 
 
 def test_a_way_that_fails_holds_back_no_other(world: World, ear: Chat, office: PostOffice) -> None:
