@@ -4,6 +4,7 @@ checkout imports nothing of this; pages that hang below its own do so by address
 """
 
 from settlements.admin import (
+    books,
     discrepancies,
     proof,
     proposals,
@@ -13,4 +14,13 @@ from settlements.admin import (
     telling,
 )
 
-__all__ = ["discrepancies", "proof", "proposals", "records", "settlements", "statements", "telling"]
+__all__ = [
+    "books",
+    "discrepancies",
+    "proof",
+    "proposals",
+    "records",
+    "settlements",
+    "statements",
+    "telling",
+]

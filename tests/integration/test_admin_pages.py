@@ -34,7 +34,7 @@ from checkout.models import (
 )
 from checkout.moves import open_case
 from checkout.readings import holds, open_cases
-from settlements import payouts, reconciliation, resolving
+from settlements import books, payouts, reconciliation, resolving
 from settlements.arrivals import look_at_folder
 from settlements.closing import close_periods
 from settlements.formats.source import Bounds
@@ -149,6 +149,13 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
     world.clock.forward(days=1)
     close_periods(clock=world.clock, ages=world.ages)
     payouts.prove(clock=world.clock, ages=world.ages)
+    world.clock.forward(seconds=26 * 3600)
+    books.propose_close(
+        day=now.business.date(),
+        reasons=dict.fromkeys(books.KINDS, "looked at"),
+        by="ann",
+        now=world.clock.now(),
+    )
     notice = Notice.objects.create(
         id=uuid4(), kind=NoticeKind.FILES, noticed_at=now.real, title="A file is late", text="…"
     )

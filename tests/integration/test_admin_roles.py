@@ -30,6 +30,7 @@ ALL_ROLES = {VIEWER, ANALYST, APPROVER, OPERATOR}
 PAGES: dict[str, set[str]] = {
     "admin:index": {NOBODY, *ALL_ROLES},
     "in_doubt": ALL_ROLES,
+    "admin:settlements_booksclose_next": ALL_ROLES,
     "admin:checkout_hold_place": {OPERATOR},
     "admin:settlements_statementimport_upload": {ANALYST, OPERATOR},
     "admin:settlements_statementterms_agree": {ANALYST, OPERATOR},

@@ -1,0 +1,109 @@
+"""The pages on which the books are closed: propose with reasons, lock by another, the certificate."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.urls import reverse
+
+from settlements import books
+from settlements.models import BooksClose, Decision
+from settlements.roles import ANALYST, APPROVER, VIEWER
+from tests.factories import World
+from tests.factories_roles import member, pages_at
+
+pytestmark = pytest.mark.django_db(transaction=True)
+NEXT = "/admin/settlements/booksclose/next/"
+WHY = "looked at with the processor"
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A day with one capture, over, whose file did not come."""
+    world = World()
+    world.receive(world.due_charge())
+    world.clock.forward(days=1, seconds=3 * 3600)
+    with pages_at(world.clock):
+        yield world
+
+
+def name_of_the_file() -> str:
+    return f"file:cis:{books.next_day()}"
+
+
+def proposed_by_ann() -> BooksClose:
+    answer = member(ANALYST, name="ann").post(
+        NEXT, {"day": str(books.next_day()), f"reason-{name_of_the_file()}": "late, told at noon"}
+    )
+    assert answer.status_code == 302
+    return BooksClose.objects.get()
+
+
+def decided(close: BooksClose, by: str, role: str, decision: str, reason: str = WHY) -> int:
+    """The answer's code."""
+    asked = {"decision": decision, "reason": reason, "seen": close.sha256}
+    address = reverse("admin:settlements_booksclose_decide", args=[close.pk])
+    return member(role, name=by).post(address, asked).status_code
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_open_wants_a_reason_and_the_answer_names_it() -> None:
+    ann = member(ANALYST, name="ann")
+    page = ann.get(NEXT).content.decode()
+    assert name_of_the_file() in page
+    assert "19.99" in page
+
+    answer = ann.post(NEXT, {"day": str(books.next_day())})
+
+    assert "1 open without a reason: file:cis:" in answer.content.decode()
+    assert not BooksClose.objects.exists()
+
+
+def test_two_people_close_a_day_and_the_certificate_says_so(world: World) -> None:
+    close = proposed_by_ann()
+    address = reverse("admin:settlements_booksclose_change", args=[close.pk])
+    assert "another person locks it" in member(ANALYST, name="ann").get(address).content.decode()
+    shown = member(APPROVER, name="bob").get(address).content.decode()
+    assert close.sha256 in shown
+    assert "Lock 20" in shown
+
+    decided(close, "bob", APPROVER, "approve")
+
+    close.refresh_from_db()
+    assert (close.decision, close.decided_by) == (Decision.APPROVED, "bob")
+    certificate = member(VIEWER, name="eve").get(address).content.decode()
+    for said in ("Certificate", "late, told at noon", close.journal_sha256, "<strong>bob</strong>"):
+        assert said in certificate
+    assert books.closed_through() == (world.clock.business_now() - timedelta(days=1)).date()
+    assert "is not over yet" in member(ANALYST, name="ann").get(NEXT).content.decode()
+
+
+@pytest.mark.usefixtures("world")
+def test_a_viewer_proposes_nothing_and_an_analyst_locks_nothing() -> None:
+    viewer = member(VIEWER, name="eve")
+    assert viewer.get(NEXT).status_code == 200
+    assert viewer.post(NEXT, {"day": str(books.next_day())}).status_code == 403
+    close = proposed_by_ann()
+
+    assert decided(close, "eve", VIEWER, "send_back") == 403
+    assert decided(close, "ida", ANALYST, "approve") == 403
+    decided(close, "ann", ANALYST, "send_back")
+    close.refresh_from_db()
+    assert close.decision == Decision.WITHDRAWN
+
+
+def test_who_has_both_roles_does_not_lock_his_own(world: World) -> None:
+    """R43 at the page: the button is not there, and posting by hand decides nothing."""
+    with transaction.atomic():
+        close = books.propose_close(
+            day=world.clock.business_now().date() - timedelta(days=1),
+            reasons={"file": "late"},
+            by="bob",
+            now=world.clock.now(),
+        )
+
+    decided(close, "bob", APPROVER, "approve")
+
+    close.refresh_from_db()
+    assert close.decision == Decision.OPEN
