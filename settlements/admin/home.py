@@ -20,7 +20,14 @@ from checkout.models import Case, CaseKind, ChargeState
 from checkout.page import Printed, in_both_zones, in_snapshot
 from checkout.tallies import Tally
 from settlements.days import Awaited, Days, days_to_prove
-from settlements.models import STANDING, Decision, Discrepancy, ExpectationState, Proposal
+from settlements.models import (
+    STANDING,
+    BooksClose,
+    Decision,
+    Discrepancy,
+    ExpectationState,
+    Proposal,
+)
 from settlements.readings import freshness, oldest_mark
 
 CHART_DAYS: Final = 14
@@ -223,6 +230,10 @@ def _waiting_for(request: HttpRequest) -> Iterator[Figure]:
         waits = Proposal.objects.filter(decision=Decision.OPEN).exclude(proposed_by=me)
         link = f"{_list('proposal')}?decision=open"
         yield _pile("proposals to approve or refuse", waits, "net", link)
+    if user.has_perm("settlements.approve_booksclose"):
+        closes = BooksClose.objects.filter(decision=Decision.OPEN).exclude(proposed_by=me)
+        link = f"{_list('booksclose')}?decision=open"
+        yield _pile("days or months to lock", closes, "debit", link)
     if user.has_perm("checkout.approve_case"):
         cases = Case.objects.filter(closed_at__isnull=True, kind__in=_TWO_PEOPLE)
         link = f"{reverse('admin:checkout_case_changelist')}?open=yes"

@@ -398,6 +398,37 @@ def test_a_close_waits_for_what_is_being_posted_into_its_day(world: World, tmp_p
     assert "its journal changed" in results[0]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_late_entry_waits_for_the_close_and_is_refused(world: World, tmp_path: Path) -> None:
+    """The other way round: the close has not committed when another posts into its day."""
+    charge = paid(world)
+    now = world.clock.now()
+    day = over(world, folder=tmp_path)
+    with transaction.atomic():
+        close = proposed(world, day)
+    results: list[str] = []
+
+    def post() -> None:
+        try:
+            with transaction.atomic():
+                correct(charge, now)
+            results.append("posted")
+        except Error as refusal:
+            results.append(str(refusal))
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=post)
+    with transaction.atomic():
+        approved(world, close)
+        thread.start()
+        thread.join(timeout=1)
+        assert results == []
+    thread.join()
+
+    assert f"closed through {day}" in results[0]
+
+
 # --- The commands --------------------------------------------------------------------------------------
 
 

@@ -107,3 +107,22 @@ def test_who_has_both_roles_does_not_lock_his_own(world: World) -> None:
 
     close.refresh_from_db()
     assert close.decision == Decision.OPEN
+
+
+def test_a_month_whose_days_are_closed_is_offered_and_locked(world: World) -> None:
+    """The test clock's first day is the last of its month, so one day closes it."""
+    assert books.next_day() == (world.clock.business_now() - timedelta(days=1)).date()
+    decided(proposed_by_ann(), "bob", APPROVER, "approve")
+    ann, bob = member(ANALYST, name="ann"), member(APPROVER, name="bob")
+    assert "Propose to close 2026-01" in ann.get(NEXT).content.decode()
+
+    assert bob.post("/admin/settlements/booksclose/month/").status_code == 403
+    ann.post("/admin/settlements/booksclose/month/")
+
+    month = BooksClose.objects.get(span="month")
+    assert "days or months to lock" in bob.get("/admin/").content.decode()
+    decided(month, "bob", APPROVER, "approve")
+    page = bob.get(reverse("admin:settlements_booksclose_change", args=[month.pk]))
+    assert month.figures["trial_balance_sha256"] in page.content.decode()
+    assert books.next_day() == world.clock.business_now().date()
+    assert "Every day of" not in ann.get(NEXT).content.decode()
