@@ -186,6 +186,12 @@ if CLOCK_FILE and not LOCAL:
 # Finance works in one zone; its pages show it beside UTC.
 FINANCE_ZONE = env_zone("FINANCE_ZONE", "UTC")
 
+# Above either, a bulk requeue waits for a second person: charges, and their USD.
+REQUEUE_LIMIT: dict[str, Any] = {
+    "count": env_int("REQUEUE_LIMIT_COUNT", 100),
+    "usd": env_usd("REQUEUE_LIMIT_USD", "5000.00"),
+}
+
 
 def _ages() -> Ages:
     """Read AGE_VISIBILITY, AGE_BACKOFF and so on; production's defaults stand in Ages."""

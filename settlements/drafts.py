@@ -18,7 +18,7 @@ from django.db.models import Q
 
 from checkout import readings
 from checkout.clock import Moment
-from checkout.models import Case, CaseKind
+from checkout.models import BulkRequeue, Case, CaseKind, RequeueDecision
 from settlements.days import Awaited, Days, days_to_prove
 from settlements.models import (
     NOTHING,
@@ -41,6 +41,7 @@ DESK: Final = "/admin/settlements/discrepancy/?standing=yes"
 FILES: Final = "/admin/settlements/statementexpectation/"
 PROPOSALS: Final = "/admin/settlements/proposal/"
 CASES: Final = "/admin/checkout/case/"
+REQUEUES: Final = "/admin/checkout/bulkrequeue/"
 HOME: Final = "/admin/"
 PASSES: Final = "/admin/settlements/reconciliationrun/"
 
@@ -176,9 +177,9 @@ def _file_line(day: StatementExpectation, terms: Terms) -> str:
 
 
 def approvals(*, now: Moment, terms: Terms) -> Draft | None:
-    """Proposals, verdicts, bill runs and closes that wait for another person; whose is on the page."""
+    """What waits for another person: proposals, verdicts, bill runs, closes, bulk requeues."""
     del now
-    waiting = {**_proposals(terms), **_cases(terms), **_closes()}
+    waiting = {**_proposals(terms), **_cases(terms), **_closes(), **_requeues(terms)}
     fresh = untold(list(waiting))
     if not fresh:
         return None
@@ -205,6 +206,20 @@ def _proposals(terms: Terms) -> dict[str, tuple[Decimal, str]]:
             f" {terms.link(f'{PROPOSALS}{row.pk}/change/')}",
         )
         for row in Proposal.objects.filter(decision=Decision.OPEN).order_by("id")[:MOST_SUBJECTS]
+    }
+
+
+def _requeues(terms: Terms) -> dict[str, tuple[Decimal, str]]:
+    rows = BulkRequeue.objects.filter(
+        needs_approval=True, decision=RequeueDecision.OPEN, finished_at__isnull=True
+    )
+    return {
+        f"requeue:{row.pk}": (
+            row.usd,
+            f"- bulk requeue {row.pk}: {_count(row.count, 'charge', 'charges')},"
+            f" {row.usd:,.2f} USD: {terms.link(f'{REQUEUES}{row.pk}/change/')}",
+        )
+        for row in rows.order_by("id")[:MOST_SUBJECTS]
     }
 
 

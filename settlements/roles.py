@@ -29,6 +29,7 @@ _SEEN_BY_FINANCE: Final = {
         "attempt",
         "outboxmessage",
         "case",
+        "bulkrequeue",
         "ledgerentry",
         "ledgerposting",
     ),
@@ -90,6 +91,8 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
     | {
         # Approves verdicts and bill runs; gives a charge up for good.
         ("checkout", "case", "approve"),
+        # The second person of a bulk requeue above the limit.
+        ("checkout", "bulkrequeue", "approve"),
         ("settlements", "proposal", "approve"),
         # Locks a day or a month that another person proposed.
         ("settlements", "booksclose", "approve"),
@@ -100,6 +103,7 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
     | {
         # Requeues, closes what was looked into, holds and lifts, cancels.
         ("checkout", "charge", "change"),
+        ("checkout", "bulkrequeue", "change"),
         ("checkout", "case", "change"),
         ("checkout", "hold", "change"),
         ("checkout", "creator", "change"),

@@ -8,7 +8,16 @@ from typing import Final
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 
-from checkout.models import Attempt, Case, Charge, Door, EntryKind, LedgerEntry, OutboxMessage
+from checkout.models import (
+    Attempt,
+    BulkRequeueItem,
+    Case,
+    Charge,
+    Door,
+    EntryKind,
+    LedgerEntry,
+    OutboxMessage,
+)
 from settlements.models import DeskAction
 from settlements.proof import Facts
 
@@ -57,6 +66,7 @@ def timeline(facts: Facts) -> list[Happening]:
         *_statement(facts),
         *_discrepancies(facts),
         *_decisions(charge),
+        *_requeues(charge),
     ]
     return sorted(happenings, key=lambda each: (each.at, ORDER.index(each.sort)))
 
@@ -159,3 +169,14 @@ def _decisions(charge: Charge) -> Iterable[Happening]:
     for row in rows.order_by("action_time", "id"):
         text = f"{row.user.get_username()}: {row.get_change_message()}"
         yield Happening(row.action_time, "decision", "open", text)
+
+
+def _requeues(charge: Charge) -> Iterable[Happening]:
+    rows = BulkRequeueItem.objects.filter(charge=charge, done_at__isnull=False)
+    for item in rows.select_related("requeue").order_by("done_at", "id"):
+        run = item.requeue
+        why = f": {item.left_because}" if item.left_because else ""
+        second = f", approved by {run.decided_by}" if run.decision == "approved" else ""
+        text = f"{run} of {run.proposed_by}{second} ({run.reason}): {item.outcome}{why}"
+        if item.done_at:
+            yield Happening(item.done_at, "decision", "open", text)

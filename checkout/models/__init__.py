@@ -39,6 +39,12 @@ from checkout.models.figures import (
 )
 from checkout.models.ledger import EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
 from checkout.models.outbox import Door, OutboxMessage, PendingMessage, PublishedMessage
+from checkout.models.requeues import (
+    BulkRequeue,
+    BulkRequeueItem,
+    RequeueDecision,
+    RequeueOutcome,
+)
 
 __all__ = [
     "LEGAL_MOVES",
@@ -52,6 +58,8 @@ __all__ = [
     "AttemptOutcome",
     "AttemptTally",
     "Awaits",
+    "BulkRequeue",
+    "BulkRequeueItem",
     "Case",
     "CaseKind",
     "Charge",
@@ -76,6 +84,8 @@ __all__ = [
     "PendingMessage",
     "Plan",
     "PublishedMessage",
+    "RequeueDecision",
+    "RequeueOutcome",
     "RetryCounter",
     "RoutingRule",
     "Subscription",

@@ -16,7 +16,7 @@ from django.urls import reverse
 from checkout import outbox, readings, tallies, wiring
 from checkout.charts import Bar, Part, stacked_bars
 from checkout.clock import Moment
-from checkout.models import Case, CaseKind, ChargeState
+from checkout.models import BulkRequeue, Case, CaseKind, ChargeState
 from checkout.page import Printed, in_both_zones, in_snapshot
 from checkout.tallies import Tally
 from settlements.days import Awaited, Days, days_to_prove
@@ -240,6 +240,12 @@ def _waiting_for(request: HttpRequest) -> Iterator[Figure]:
         yield _pile(
             "verdicts and bill runs to approve", cases.exclude(proposed_by=me), "amount", link
         )
+    if user.has_perm("checkout.approve_bulkrequeue"):
+        runs = BulkRequeue.objects.filter(
+            needs_approval=True, decision="", finished_at__isnull=True
+        ).exclude(proposed_by=me)
+        link = f"{reverse('admin:checkout_bulkrequeue_changelist')}?state=waits"
+        yield _pile("bulk requeues to approve or refuse", runs, "usd", link)
     if user.has_perm("settlements.change_discrepancy"):
         mine = Discrepancy.objects.filter(STANDING, assigned_to=me)
         link = f"{_list('discrepancy')}?standing=yes&whose=me"
@@ -332,4 +338,4 @@ def _list(name: str) -> str:
 
 
 def _dead_link() -> str:
-    return f"{reverse('admin:checkout_case_changelist')}?kind__exact=dead_letter&open=yes"
+    return reverse("admin:checkout_dead_letters")

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
-from checkout import billing, rescue, subscriptions, tallies, wiring
+from checkout import billing, requeues, rescue, subscriptions, tallies, wiring
 from checkout.clock import Ages, Clock
 from checkout.commit import committed
 from checkout.gateways import Gateway
@@ -52,6 +52,7 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
             lambda: rescue.apply_webhooks(clock=clock, gateways=gateways, ages=ages),
         ),
         Job("drain_dead_letters", often, lambda: drain_dead_letters(clock=clock, ages=ages)),
+        Job("carry_out_requeues", often, lambda: requeues.carry_out_all(clock=clock, ages=ages)),
         Job("sweep", often, lambda: rescue.sweep(clock=clock, ages=ages)),
         Job("review", often, lambda: subscriptions.review(clock=clock, ages=ages)),
         Job(

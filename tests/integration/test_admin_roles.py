@@ -31,6 +31,7 @@ PAGES: dict[str, set[str]] = {
     "admin:index": {NOBODY, *ALL_ROLES},
     "in_doubt": ALL_ROLES,
     "admin:settlements_booksclose_next": ALL_ROLES,
+    "admin:checkout_dead_letters": ALL_ROLES,
     "admin:checkout_hold_place": {OPERATOR},
     "admin:settlements_statementimport_upload": {ANALYST, OPERATOR},
     "admin:settlements_statementterms_agree": {ANALYST, OPERATOR},

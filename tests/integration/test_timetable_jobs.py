@@ -18,7 +18,7 @@ ALL = {
     *("bill_due", "open_next_rounds", "resolve", "apply_webhooks", "drain_dead_letters", "sweep"),
     *("review", "reconcile", "store_schedules", "late_statements", "watch_statements"),
     *("close_settlements", "prove_settlements", "fold_tallies", "forget_uploads", "forget_answers"),
-    "tell_finance",
+    *("tell_finance", "carry_out_requeues"),
 }
 
 

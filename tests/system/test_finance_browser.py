@@ -12,13 +12,24 @@ import pytest
 from django.db import transaction
 from playwright.sync_api import Browser
 
+from checkout import requeues
 from checkout.gateways import Approved, InDoubt
+from checkout.messages import DeadLetter
+from checkout.models import BulkRequeue
+from checkout.requeues import Choice, Limit
 from settlements import reconciliation, resolving
 from settlements.models import Discrepancy, Way
 from settlements.roles import ANALYST, APPROVER, OPERATOR, VIEWER
 from tests.browser import CHROMIUM, opened_browser, pictures_folder, signed_in
 from tests.factories import World
 from tests.factories_roles import pages_at
+from tests.situations import (
+    drain,
+    exhausted_awaits_an_instrument,
+    exhausted_on_a_date,
+    failed_then_retry,
+    letter,
+)
 
 pytestmark = [
     pytest.mark.system,
@@ -26,6 +37,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
 ]
 
+LETTERS = "/admin/checkout/bulkrequeue/dead-letters/"
 PAGES = {
     "home": "/admin/",
     "charges": "/admin/checkout/charge/",
@@ -72,7 +84,33 @@ def some_work(world: World) -> dict[str, str]:
         "proposals": "/admin/settlements/proposal/",
         "proposal": f"/admin/settlements/proposal/{proposal.pk}/change/",
         "trail": "/admin/settlements/deskaction/",
+        "dead-letters": f"{LETTERS}?look=yes&lane=cis#requeue",
+        "requeues": "/admin/checkout/bulkrequeue/",
+        "requeue": f"/admin/checkout/bulkrequeue/{requeued(world).pk}/change/",
     }
+
+
+def requeued(world: World) -> BulkRequeue:
+    """Two drained letters, exhausted charges of both sorts, and a bulk requeue above the limit."""
+    for _ in range(2):
+        exhausted_on_a_date(world)
+    with transaction.atomic():
+        run = requeues.propose(
+            choice=Choice(decline_class="funds"),
+            by="olga",
+            reason="the issuers answer again, ticket 881",
+            limit=Limit(count=1, usd=Decimal("5000.00")),
+            now=world.clock.now(),
+            ages=world.ages,
+        )
+    exhausted_on_a_date(world)
+    exhausted_awaits_an_instrument(world)
+    drain(world, letter(failed_then_retry(world)), unread_letter())
+    return run
+
+
+def unread_letter() -> DeadLetter:
+    return DeadLetter(message_id="letter-2", receipt="receipt-2", body="not ours", receive=None)
 
 
 def short_of(world: World, by: str) -> None:
