@@ -6,7 +6,7 @@ fifteen copies of the same six methods: Django's admin is configured by inherita
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
@@ -26,7 +26,7 @@ from django.utils.safestring import SafeString
 from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import committed
-from checkout.page import Printed, in_snapshot
+from checkout.page import Printed, in_snapshot, month_named, months_before
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
@@ -221,6 +221,32 @@ def fixed_filter(
             return queryset.filter(chosen[1]) if chosen else queryset
 
     return FixedFilter
+
+
+def month_filter(
+    parameter: str, called: str, within: Callable[[date, date], Q]
+) -> type[admin.SimpleListFilter]:
+    """A filter by calendar month, such as 2026-01; `within(first, last)` is its condition, both included.
+
+    It offers the last twelve months of the business clock, and prints any other that an address names.
+    """
+
+    class MonthFilter(admin.SimpleListFilter):
+        title = called
+        parameter_name = parameter
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            months = months_before(wiring.clock().business_now().date())
+            named = request.GET.get(parameter, "")
+            if month_named(named) and named not in months:
+                months = [*months, named]
+            return [(each, each) for each in months]
+
+        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+            month = month_named(self.value() or "")
+            return queryset.filter(within(*month)) if month else queryset
+
+    return MonthFilter
 
 
 def in_commit(work: Callable[[Moment], T]) -> T:

@@ -4,17 +4,22 @@ A figure is exact or it says so: "more than 2,000" and "≈" never carry money. 
 finance zone's beside them (setting FINANCE_ZONE).
 """
 
+import re
+from calendar import monthrange
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.http import HttpResponse
 from django.template.response import SimpleTemplateResponse
+
+MONTHS_OFFERED: Final = 12
 
 
 @contextmanager
@@ -80,3 +85,20 @@ def in_both_zones(moment: datetime) -> str:
         return utc
     shown = f"{there:%H:%M}" if there.date() == moment.date() else f"{there:%Y-%m-%d %H:%M}"
     return f"{utc} ({shown} {settings.FINANCE_ZONE})"
+
+
+def month_named(text: str) -> tuple[date, date] | None:
+    """The first and the last day of a month written as 2026-01; None for anything else."""
+    if not re.fullmatch(r"20[0-9]{2}-(0[1-9]|1[0-2])", text):
+        return None
+    year, month = int(text[:4]), int(text[5:])
+    return date(year, month, 1), date(year, month, monthrange(year, month)[1])
+
+
+def months_before(today: date) -> list[str]:
+    """The names of the month of `today` and of those before it, newest first."""
+    names, day = [], today
+    for _ in range(MONTHS_OFFERED):
+        names.append(f"{day:%Y-%m}")
+        day = day.replace(day=1) - timedelta(days=1)
+    return names

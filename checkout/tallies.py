@@ -7,14 +7,52 @@ over the tables would say in the same snapshot (R47), whatever was edited by han
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
 from django.db import connection
 from django.db.models import Sum
 
-from checkout.models import AttemptTally, ChargeTally
+from checkout.models import AttemptTally, ChargeState, ChargeTally
+
+S = ChargeState
+# Owed and not collected: these may still become money.
+UNCOLLECTED: Final = (
+    S.DUE,
+    S.ATTEMPTING,
+    S.PENDING,
+    S.IN_DOUBT,
+    S.FAILED_THEN_RETRY,
+    S.EXHAUSTED,
+)
+
+
+@dataclass(frozen=True)
+class Age:
+    """Days since the billing date, both ends included; `most` is None for the oldest."""
+
+    name: str
+    least: int
+    most: int | None
+
+    @property
+    def words(self) -> str:
+        return f"{self.least} and more" if self.most is None else f"{self.least} to {self.most}"
+
+    def days(self, today: date) -> tuple[date, date]:
+        """The billing dates of this age, both ends included; a date to come is of the youngest."""
+        first = date.min if self.most is None else today - timedelta(days=self.most)
+        return first, date.max if self.least == 0 else today - timedelta(days=self.least)
+
+
+AGES: Final = (
+    Age("0-7", 0, 7),
+    Age("8-30", 8, 30),
+    Age("31-60", 31, 60),
+    Age("61-90", 61, 90),
+    Age("over-90", 91, None),
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +78,20 @@ def charges_by_day(*, first: date, last: date) -> Mapping[date, Mapping[str, Tal
         if row["number"]:
             days.setdefault(row["day"], {})[row["state"]] = Tally(row["number"], row["money"])
     return days
+
+
+def uncollected_by_age(today: date) -> Mapping[str, Tally]:
+    """Every charge that is owed and not collected, by the name of its age in days."""
+    states = [state.value for state in UNCOLLECTED]
+    rows = ChargeTally.objects.filter(state__in=states).values("day").order_by("day")
+    days = list(rows.annotate(number=Sum("count"), money=Sum("usd")))
+    found = {}
+    for age in AGES:
+        first, last = age.days(today)
+        own = [row for row in days if first <= row["day"] <= last]
+        money = sum((row["money"] for row in own), Decimal("0.00"))
+        found[age.name] = Tally(sum(row["number"] for row in own), money)
+    return found
 
 
 def declines_since(since: datetime) -> Mapping[str, Tally]:

@@ -5,11 +5,13 @@ from django.urls import URLPattern, path
 
 from settlements.admin.doubt import in_doubt
 from settlements.admin.home import home
+from settlements.admin.month import month
 from settlements.admin.proof import proof
 from settlements.api import SettlementScheduleOf
 
 urlpatterns: list[URLPattern] = [
     path("", admin.site.admin_view(home), name="finance_home"),
+    path("month/", admin.site.admin_view(month), name="month"),
     path("in-doubt/", admin.site.admin_view(in_doubt), name="in_doubt"),
     path(
         "checkout/charge/<uuid:charge_id>/proof/",

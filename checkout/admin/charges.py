@@ -1,6 +1,8 @@
 """Charges and their attempts, to read; and what a person may do about an exhausted charge."""
 
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any, Final
 
 from django import forms
 from django.conf import settings
@@ -23,8 +25,10 @@ from checkout.desk import (
     fixed_filter,
     in_commit,
     money,
+    month_filter,
     short,
 )
+from checkout.gateways import DeclineClass
 from checkout.models import (
     Attempt,
     AttemptOutcome,
@@ -36,6 +40,7 @@ from checkout.models import (
 )
 from checkout.money import CENT
 from checkout.moves import UnknownCharge
+from checkout.tallies import AGES, UNCOLLECTED
 from checkout.targets import creators_named
 
 # The lanes are the settings': asking the table for them would be a DISTINCT over it.
@@ -52,10 +57,55 @@ AwaitsFilter = fixed_filter(
         if value
     },
 )
-# The one outcome people look for in a list is none yet; it has a partial index.
+DAY: Final = timedelta(days=1)
+CAPTURED = (AttemptOutcome.CAPTURED, AttemptOutcome.UNAPPLIED)
+# What people look for in a list: what is not known yet, which has a partial index, and captures.
 OutcomeFilter = fixed_filter(
-    "outcome", "outcome", {"open": ("not yet known", Q(outcome=AttemptOutcome.OPEN))}
+    "outcome",
+    "outcome",
+    {
+        "open": ("not yet known", Q(outcome=AttemptOutcome.OPEN)),
+        "captured": ("captured", Q(outcome__in=CAPTURED)),
+    },
 )
+DeclineFilter = fixed_filter(
+    "decline",
+    "class of decline",
+    {each.value: (each.value.replace("_", " "), Q(decline_class=each)) for each in DeclineClass},
+)
+BilledFilter = month_filter(
+    "month",
+    "month of the billing date",
+    lambda first, last: Q(period_start__gte=first, period_start__lte=last),
+)
+BookedFilter = month_filter(
+    "booked",
+    "month of the outcome (UTC)",
+    lambda first, last: Q(booked_at__gte=_midnight(first), booked_at__lt=_midnight(last + DAY)),
+)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+class UncollectedFilter(admin.SimpleListFilter):
+    """Owed and not collected, by days since the billing date as of today (business clock)."""
+
+    title = "uncollected, days since billed"
+    parameter_name = "uncollected"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(age.name, age.words) for age in AGES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        age = next((each for each in AGES if each.name == self.value()), None)
+        if age is None:
+            return queryset
+        first, last = age.days(wiring.clock().business_now().date())
+        return queryset.filter(
+            state__in=UNCOLLECTED, period_start__gte=first, period_start__lte=last
+        )
 
 
 def charges_named(term: str) -> Q:
@@ -125,7 +175,7 @@ class ChargeAdmin(ReadOnlyAdmin):
         "shown_state",
     )
     list_display_links = ("short_id",)
-    list_filter = ("state", LaneFilter, AwaitsFilter)
+    list_filter = ("state", LaneFilter, AwaitsFilter, BilledFilter, UncollectedFilter)
     list_select_related = ("creator", "terms")
     ordering = ("-created_at", "-id")
     search_fields = ("id",)
@@ -269,7 +319,7 @@ class AttemptAdmin(ReadOnlyAdmin):
         "captured",
     )
     list_display_links = ("short_id",)
-    list_filter = (OutcomeFilter,)
+    list_filter = (OutcomeFilter, DeclineFilter, BookedFilter)
     ordering = ("-started_at", "-id")
     search_fields = ("id",)
     search_help_text = "The id of an attempt (the merchant reference) or of a charge"

@@ -1,14 +1,18 @@
 """What finance reads: statement lines, the files expected, schedules, fees, passes."""
 
+from datetime import UTC, datetime, time, timedelta
+
 from django.contrib import admin
 from django.db.models import Q
 
-from checkout.desk import ReadOnlyAdmin, as_uuid
+from checkout.desk import ReadOnlyAdmin, as_uuid, fixed_filter, month_filter
 from checkout.models import Attempt
 from checkout.targets import creators_named
 from settlements.models import (
     FeeTerms,
     Holiday,
+    ImportState,
+    LineType,
     ReconciliationRun,
     RouteSchedule,
     SettlementSchedule,
@@ -16,10 +20,39 @@ from settlements.models import (
     StatementLine,
 )
 
+T = LineType
+# What the lines of one figure of the month are; a fee is also what a line of another type bore.
+WhatFilter = fixed_filter(
+    "what",
+    "what it is",
+    {
+        "charges": ("charges", Q(type=T.CHARGE)),
+        "refunds": ("refunds", Q(type=T.REFUND)),
+        "disputes": ("disputes", Q(type__in=[T.DISPUTE, T.REVERSAL])),
+        "fees": ("fees", Q(type__in=[T.FEE, T.DISPUTE_FEE]) | ~Q(fee=0)),
+        "others": (
+            "adjustments and reserves",
+            Q(type__in=[T.ADJUSTMENT, T.RESERVE_HOLD, T.RESERVE_RELEASE]),
+        ),
+        "payouts": ("payouts", Q(type=T.PAYOUT)),
+    },
+)
+BookedFilter = month_filter(
+    "booked",
+    "month it was booked (UTC), in accepted files",
+    lambda first, last: Q(
+        statement__state=ImportState.ACCEPTED,
+        booked_at__gte=datetime.combine(first, time(), UTC),
+        booked_at__lt=datetime.combine(last + timedelta(days=1), time(), UTC),
+    ),
+)
+DayFilter = month_filter("month", "month", lambda first, last: Q(day__gte=first, day__lte=last))
+
 
 @admin.register(StatementLine)
 class StatementLineAdmin(ReadOnlyAdmin):
     list_display = ("id", "statement", "number", "type", "booked_at", "gross", "fee", "net", "key")
+    list_filter = (WhatFilter, BookedFilter)
     list_select_related = ("statement",)
     ordering = ("-id",)
     total_of = "net"
@@ -37,7 +70,7 @@ class StatementLineAdmin(ReadOnlyAdmin):
 @admin.register(StatementExpectation)
 class StatementExpectationAdmin(ReadOnlyAdmin):
     list_display = ("day", "lane", "due_at", "state", "statement")
-    list_filter = ("state",)
+    list_filter = ("state", DayFilter)
     list_select_related = ("statement",)
     ordering = ("-day", "lane")
 

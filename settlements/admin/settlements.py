@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, money
+from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, fixed_filter, money
 from checkout.targets import creators_named
 from settlements.models import (
     OpenPeriod,
@@ -16,6 +16,16 @@ from settlements.models import (
     PayoutPart,
     Settlement,
     SettlementLine,
+)
+
+PayoutStateFilter = fixed_filter(
+    "standing",
+    "state",
+    {
+        "gathering": ("gathering", Q(value_on__isnull=True)),
+        "left": ("left, not landed", Q(value_on__isnull=False, landed_on__isnull=True)),
+        "landed": ("landed", Q(landed_on__isnull=False)),
+    },
 )
 
 
@@ -108,6 +118,7 @@ class PayoutAdmin(ReadOnlyAdmin):
         "landed_on",
         "shown_state",
     )
+    list_filter = (PayoutStateFilter,)
     ordering = ("-value_on", "-id")
     total_of = "net"
     search_fields = ("reference",)

@@ -30,6 +30,7 @@ from checkout.desk import (
     badge,
     in_commit,
     money,
+    month_filter,
 )
 from settlements.arrivals import BANK, Account
 from settlements.banking import BankPreview
@@ -348,6 +349,20 @@ class BankStatementAdmin(ReadOnlyAdmin):
         )
 
 
+# The credits that name a payout, by the bank's value date, else its booking date.
+CreditedFilter = month_filter(
+    "credited",
+    "month in which a payout was credited",
+    lambda first, last: (
+        Q(payout_credit__isnull=False, statement__state=ImportState.ACCEPTED)
+        & (
+            Q(value_on__gte=first, value_on__lte=last)
+            | Q(value_on__isnull=True, booked_on__gte=first, booked_on__lte=last)
+        )
+    ),
+)
+
+
 @admin.register(BankEntry)
 class BankEntryAdmin(ReadOnlyAdmin):
     list_display = (
@@ -361,6 +376,7 @@ class BankEntryAdmin(ReadOnlyAdmin):
         "code",
         "statement",
     )
+    list_filter = (CreditedFilter,)
     list_select_related = ("statement",)
     ordering = ("-id",)
     total_of = "net"

@@ -121,7 +121,15 @@ class StatementLine(models.Model):
             models.CheckConstraint(condition=Q(currency="USD"), name="line_usd"),
             models.CheckConstraint(condition=Q(net=F("gross") - F("fee")), name="line_net"),
         ]
-        indexes = [models.Index(fields=["key"], name="line_key")]
+        indexes = [
+            models.Index(fields=["key"], name="line_key"),
+            # What is not a charge is few, and a month adds it up.
+            models.Index(
+                fields=["statement", "type"],
+                condition=~Q(type="charge"),
+                name="line_beside_charges",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.line_id

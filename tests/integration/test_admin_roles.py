@@ -32,6 +32,7 @@ PAGES: dict[str, set[str]] = {
     "in_doubt": ALL_ROLES,
     "admin:settlements_booksclose_next": ALL_ROLES,
     "admin:checkout_dead_letters": ALL_ROLES,
+    "month": ALL_ROLES,
     "admin:checkout_hold_place": {OPERATOR},
     "admin:settlements_statementimport_upload": {ANALYST, OPERATOR},
     "admin:settlements_statementterms_agree": {ANALYST, OPERATOR},

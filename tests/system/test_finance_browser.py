@@ -40,6 +40,7 @@ pytestmark = [
 LETTERS = "/admin/checkout/bulkrequeue/dead-letters/"
 PAGES = {
     "home": "/admin/",
+    "month": "/admin/month/",
     "charges": "/admin/checkout/charge/",
     "cases": "/admin/checkout/case/",
     "in-doubt": "/admin/in-doubt/",

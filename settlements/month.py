@@ -1,0 +1,340 @@
+"""A month in two equations, each with a remainder that is computed and must be 0.00.
+
+**Billed**, by billing date: what terms and calendar say was owed = succeeded + under way + in doubt +
+exhausted + voided + written off, as the charges stand now. The remainder is what the comparison of
+billing found about these charges and nobody cleared.
+
+**Landed**: captured + refunds + disputes + fees + adjustments and reserves + not paid out before the
+month - not paid out at its end = bank. Captures count by their booking day in the lane's zone, by our
+own records; lines by the same days, by accepted files; what left by the value date of its payout line;
+the bank by the value date of its entry, else its booking date. Amounts are USD and signed: what the
+processor keeps is below zero. Not paid out is what was captured on days of the month that have no
+accepted file yet, the processors' own balances, and payouts on their way. A charge that was billed in
+one month and captured in the next is in `succeeded` of the first and `captured` of the second.
+
+Charges, attempts and payouts come from kept figures (R47); lines beside charges from an index of their
+own. Only a file that is not gathered yet, names no payouts or reaches over the month's edge is read
+line by line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from django.db import connection
+from django.db.models import Q, Sum
+
+from checkout import tallies
+from checkout.models import ChargeState
+from checkout.tallies import Tally
+from settlements.models import NOTHING, STANDING, Code, Discrepancy, Kind
+
+DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Billed:
+    """What was billed in a month, by billing date, and the state of it now; USD."""
+
+    owed: Decimal
+    states: Mapping[str, Tally]
+
+    @property
+    def count(self) -> int:
+        return sum(tally.count for tally in self.states.values())
+
+    @property
+    def remainder(self) -> Decimal:
+        """What was owed and no state accounts for; below zero, more was billed than owed."""
+        return self.owed - sum((tally.usd for tally in self.states.values()), NOTHING)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What processors and banks had not passed on at the end of a day, USD; a balance counts nothing."""
+
+    balance: Decimal
+    on_the_way: Tally
+
+
+@dataclass(frozen=True)
+class Landed:
+    """How what was captured in a month became money at the bank. USD, signed; see the module.
+
+    `told` is what we captured on days that have an accepted file, `charges` what those files say of it;
+    `paid` is what payout lines say has left, `left` what the payouts of those days hold.
+    """
+
+    told: Tally
+    awaiting: Tally
+    charges: Tally
+    refunds: Tally
+    disputes: Tally
+    fees: Tally
+    others: Tally
+    paid: Tally
+    left: Tally
+    before: Held
+    after: Held
+    bank: Tally
+
+    @property
+    def captured(self) -> Tally:
+        count = self.told.count + self.awaiting.count
+        return Tally(count, self.told.usd + self.awaiting.usd)
+
+    @property
+    def kept(self) -> Decimal:
+        """What lines other than charges and payouts add or take."""
+        return self.refunds.usd + self.disputes.usd + self.fees.usd + self.others.usd
+
+    @property
+    def remainder(self) -> Decimal:
+        held_before = self.before.balance + self.before.on_the_way.usd
+        held_after = self.awaiting.usd + self.after.balance + self.after.on_the_way.usd
+        return self.captured.usd + self.kept + held_before - held_after - self.bank.usd
+
+    @property
+    def causes(self) -> Mapping[str, Decimal]:
+        """What the remainder consists of; they add up to it, whatever was edited by hand."""
+        lines = self.charges.usd + self.kept - self.paid.usd
+        way = self.before.on_the_way.usd - self.after.on_the_way.usd
+        return {
+            "captured by our records, less what the files charge on the same days": (
+                self.told.usd - self.charges.usd
+            ),
+            "balances of the files that do not follow from their lines": (
+                self.before.balance + lines - self.after.balance
+            ),
+            "payout lines that no payout holds: not gathered yet, or without a name": (
+                self.paid.usd - self.left.usd
+            ),
+            "payouts that left, less what the bank credited for them": (
+                self.left.usd + way - self.bank.usd
+            ),
+        }
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Charges that were declined for the first time in a month, by the class of that decline.
+
+    `declined` is what they owed; `collected` those that were captured later, with what was captured.
+    """
+
+    decline_class: str
+    declined: Tally
+    collected: Tally
+
+
+def billed_in(*, first: date, last: date) -> Billed:
+    """The charges of these billing dates (the subscription's own zone), both days included."""
+    states = {state.value: Tally() for state in ChargeState}
+    for day in tallies.charges_by_day(first=first, last=last).values():
+        for state, tally in day.items():
+            so_far = states.get(state, Tally())
+            states[state] = Tally(so_far.count + tally.count, so_far.usd + tally.usd)
+    # Few: what stands, by its partial index.
+    found = Discrepancy.objects.filter(
+        STANDING,
+        Q(charge__period_start__gte=first, charge__period_start__lte=last),
+        kind=Kind.BILLING,
+        code__in=[Code.UNDER_CHARGE, Code.SURPLUS],
+    ).aggregate(money=Sum("difference"))
+    amounts = sum((tally.usd for tally in states.values()), NOTHING)
+    return Billed(owed=amounts - (found["money"] or NOTHING), states=states)
+
+
+def landed_in(*, first: date, last: date) -> Landed:
+    """What was captured, kept back, paid out and credited on these days, both included."""
+    days = {"first": first, "last": last}
+    captured = {told: Tally(count, usd) for told, count, usd in _rows(_CAPTURED, **days)}
+    lines = {kind: (count, gross, fee) for kind, count, gross, fee in _rows(_LINES, **days)}
+    fees = sum((fee for kind, (_, _, fee) in lines.items() if kind != "payout"), NOTHING)
+    of_fees = _of(lines, "fee", "dispute_fee")
+    charges, payouts = _of(lines, "charge"), lines.get("payout", (0, NOTHING, NOTHING))
+    return Landed(
+        told=captured.get(True, Tally()),
+        awaiting=captured.get(False, Tally()),
+        charges=charges,
+        refunds=_of(lines, "refund"),
+        disputes=_of(lines, "dispute", "reversal"),
+        # A fee is a line of its own, or a column of another line.
+        fees=Tally(charges.count + of_fees.count, of_fees.usd - fees),
+        others=_of(lines, "adjustment", "reserve_hold", "reserve_release"),
+        paid=Tally(payouts[0], payouts[2] - payouts[1]),
+        left=_tally(_LEFT, **days),
+        before=_held(first - DAY),
+        after=_held(last),
+        bank=_tally(_BANK, **days),
+    )
+
+
+def recovery_in(*, first: date, last: date) -> Sequence[Recovery]:
+    """By class, the charges first declined on these days (UTC, business clock), both included.
+
+    It reads the attempts of these days by the index on booked_at, never those of other months.
+    """
+    span = {"since": _midnight(first), "until": _midnight(last + DAY)}
+    return [
+        Recovery(name, Tally(count, owed), Tally(later, collected))
+        for name, count, owed, later, collected in _rows(_RECOVERY, **span)
+    ]
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _of(lines: Mapping[str, tuple[int, Decimal, Decimal]], *kinds: str) -> Tally:
+    found = [lines[kind] for kind in kinds if kind in lines]
+    return Tally(sum(line[0] for line in found), sum((line[1] for line in found), NOTHING))
+
+
+def _held(day: date) -> Held:
+    ((balance,),) = _rows(_BALANCES, day=day)
+    return Held(balance=balance, on_the_way=_tally(_ON_THE_WAY, day=day))
+
+
+def _tally(sql: str, **values: Any) -> Tally:
+    ((count, usd),) = _rows(sql, **values)
+    return Tally(count, usd)
+
+
+def _rows(sql: str, **values: Any) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+# By lane-days: is there an accepted file of that day?
+_CAPTURED: Final = """
+    WITH zones AS MATERIALIZED (
+      SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementterms
+    ), days AS (
+      SELECT t.lane, (t.slot AT TIME ZONE coalesce(z.zone, 'UTC'))::date AS day,
+             sum(t.count) AS count, sum(t.usd) AS usd
+      FROM checkout_attempttally t LEFT JOIN zones z ON z.lane = t.lane
+      WHERE t.outcome IN ('captured', 'unapplied')
+        -- No zone is a day away from UTC.
+        AND t.slot >= (%(first)s::date - 1)::timestamp AT TIME ZONE 'UTC'
+        AND t.slot < (%(last)s::date + 2)::timestamp AT TIME ZONE 'UTC'
+      GROUP BY 1, 2
+    )
+    SELECT EXISTS (SELECT 1 FROM settlements_statementimport f
+                   WHERE f.lane = d.lane AND f.state = 'accepted'
+                     AND d.day BETWEEN f.first_day AND f.last_day) AS told,
+           sum(d.count)::bigint, sum(d.usd)
+    FROM days d WHERE d.day BETWEEN %(first)s AND %(last)s
+    GROUP BY 1
+"""
+
+# A file is added up from its payouts' parts when they hold every line but payouts, and it lies within
+# the month; its charges' fees are then what the parts' fees do not owe to other lines.
+_LINES: Final = """
+    WITH zones AS MATERIALIZED (
+      SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementterms
+    ), files AS MATERIALIZED (
+      SELECT f.id, f.line_count, coalesce(z.zone, 'UTC') AS zone,
+             f.first_day >= %(first)s AND f.last_day <= %(last)s AS is_within
+      FROM settlements_statementimport f LEFT JOIN zones z ON z.lane = f.lane
+      WHERE f.state = 'accepted' AND f.last_day >= %(first)s AND f.first_day <= %(last)s
+    ), others AS MATERIALIZED (
+      SELECT f.id, l.type, count(*) AS count, sum(l.gross) AS gross, sum(l.fee) AS fee
+      FROM files f JOIN settlements_statementline l ON l.statement_id = f.id
+      WHERE l.type <> 'charge' AND (f.is_within OR (l.booked_at AT TIME ZONE f.zone)::date
+        BETWEEN %(first)s AND %(last)s)
+      GROUP BY 1, 2
+    ), beside AS (
+      SELECT id, sum(count) AS count, coalesce(sum(count) FILTER (WHERE type = 'payout'), 0) AS payouts,
+             coalesce(sum(gross) FILTER (WHERE type IN ('fee', 'dispute_fee')), 0.00)
+               - coalesce(sum(fee) FILTER (WHERE type <> 'payout'), 0.00) AS fees
+      FROM others GROUP BY 1
+    ), parts AS (
+      SELECT p.statement_id AS id, sum(p.gross) AS gross, sum(p.fees) AS fees,
+             sum(p.line_count) AS count
+      FROM files f JOIN settlements_payoutpart p ON p.statement_id = f.id
+      WHERE f.is_within GROUP BY 1
+    ), gathered AS MATERIALIZED (
+      SELECT f.id, f.line_count - coalesce(b.count, 0) AS count, p.gross,
+             coalesce(b.fees, 0.00) - p.fees AS fee
+      FROM files f JOIN parts p USING (id) LEFT JOIN beside b USING (id)
+      WHERE p.count + coalesce(b.payouts, 0) = f.line_count
+    ), charges AS (
+      SELECT count, gross, fee FROM gathered
+      UNION ALL
+      SELECT count(*), sum(l.gross), sum(l.fee)
+      FROM files f JOIN settlements_statementline l ON l.statement_id = f.id
+      WHERE l.type = 'charge' AND NOT EXISTS (SELECT 1 FROM gathered g WHERE g.id = f.id)
+        AND (f.is_within OR (l.booked_at AT TIME ZONE f.zone)::date
+          BETWEEN %(first)s AND %(last)s)
+    )
+    SELECT 'charge', coalesce(sum(count), 0)::bigint, coalesce(sum(gross), 0.00),
+           coalesce(sum(fee), 0.00) FROM charges
+    UNION ALL
+    SELECT type, sum(count)::bigint, sum(gross), sum(fee) FROM others GROUP BY 1
+"""
+
+# Accepted files of a lane follow one another without a gap. Before the first, its own opening.
+_BALANCES: Final = """
+    WITH lanes AS (
+      SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementimport
+      WHERE state = 'accepted' GROUP BY lane
+    )
+    SELECT coalesce(sum(coalesce(
+      (SELECT f.opening + coalesce((
+           SELECT sum(l.net) FROM settlements_statementline l
+           WHERE l.statement_id = f.id AND (l.booked_at AT TIME ZONE k.zone)::date <= %(day)s), 0.00)
+       FROM settlements_statementimport f
+       WHERE f.lane = k.lane AND f.state = 'accepted'
+         AND f.first_day <= %(day)s AND f.last_day > %(day)s),
+      (SELECT f.closing FROM settlements_statementimport f
+       WHERE f.lane = k.lane AND f.state = 'accepted' AND f.last_day <= %(day)s
+       ORDER BY f.last_day DESC LIMIT 1),
+      (SELECT f.opening FROM settlements_statementimport f
+       WHERE f.lane = k.lane AND f.state = 'accepted' ORDER BY f.first_day LIMIT 1))), 0.00)
+    FROM lanes k
+"""
+
+# Left and not credited, less what was credited before the file says that it left. What left and was
+# credited with another amount is on no way: it is in the remainder.
+_ON_THE_WAY: Final = """
+    SELECT count(*), coalesce(sum(CASE WHEN way.has_left THEN way.paid ELSE -way.credited END), 0.00)
+    FROM (
+      SELECT p.paid, coalesce(p.value_on <= %(day)s, false) AS has_left, c.credited
+      FROM settlements_payout p
+      CROSS JOIN LATERAL (
+        SELECT sum(e.net) AS credited FROM settlements_payoutcredit c
+        JOIN settlements_bankentry e ON e.id = c.entry_id
+        WHERE c.payout_id = p.id AND coalesce(e.value_on, e.booked_on) <= %(day)s
+      ) c
+      WHERE p.landed_on IS NULL OR p.landed_on > %(day)s OR p.value_on > %(day)s
+    ) way
+    WHERE way.has_left AND way.credited IS NULL AND way.paid <> 0
+       OR NOT way.has_left AND way.credited IS NOT NULL
+"""
+_LEFT: Final = """
+    SELECT count(*), coalesce(sum(paid), 0.00) FROM settlements_payout
+    WHERE value_on BETWEEN %(first)s AND %(last)s
+"""
+_BANK: Final = """
+    SELECT count(*), coalesce(sum(e.net), 0.00)
+    FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
+    WHERE coalesce(e.value_on, e.booked_on) BETWEEN %(first)s AND %(last)s
+"""
+_RECOVERY: Final = """
+    SELECT a.decline_class, count(*), sum(c.amount), count(got.id),
+           coalesce(sum(got.captured_amount), 0.00)
+    FROM checkout_attempt a
+    JOIN checkout_charge c ON c.id = a.charge_id
+    LEFT JOIN checkout_attempt got ON got.charge_id = a.charge_id AND got.outcome = 'captured'
+    WHERE a.booked_at >= %(since)s AND a.booked_at < %(until)s AND a.outcome = 'declined'
+      AND NOT EXISTS (
+        SELECT 1 FROM checkout_attempt e
+        WHERE e.charge_id = a.charge_id AND e.outcome = 'declined'
+          AND (e.round, e.number) < (a.round, a.number))
+    GROUP BY 1 ORDER BY 1
+"""
