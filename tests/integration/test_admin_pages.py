@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from checkout import billing, rescue
+from checkout import billing, requeues, rescue
 from checkout.gateways import Approved, DeclineClass, Declined
 from checkout.models import (
     ApiKey,
@@ -126,6 +126,14 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
     ]
     world.receive(world.due_charge())
     exhausted(world)
+    requeues.propose(
+        choice=requeues.Choice(lane=LANE),
+        by="olga",
+        reason="the issuers answer again",
+        limit=requeues.Limit(count=100, usd=Decimal("5000.00")),
+        now=now,
+        ages=world.ages,
+    )
     call_command("pause", LANE, "--reason", "maintenance")
     ApiKey.issue(account=account(clock=world.clock), label="frontend", now=now.real)
     rescue.keep_unreadable(subject="m-1", body="{", reason="no JSON", now=now)
