@@ -59,9 +59,10 @@ class _Place:
 def read_topic(*, topic: Topic, now: Moment, anew: bool = False) -> int:
     """Read the topic on from the last reading, or whole and `anew`; returns how many records.
 
-    No transaction is open while Kafka is waited for. Two readers at once store a record once. A
-    partition that begins again below what was read was lost and made again: what was known of it is
-    forgotten, and its creators are looked at anew. Raises what the reader raises.
+    No transaction is open while Kafka is waited for. Two readers at once take turns to store, for
+    Kafka hands each of them the partitions in another order, and store a record once. A partition that
+    begins again below what was read was lost and made again: what was known of it is forgotten, and
+    its creators are looked at anew. Raises what the reader raises.
     """
     known = {row.partition: _Place(row.first_offset, row.next_offset) for row in _progress()}
     offsets = {} if anew else {partition: place.next for partition, place in known.items()}
@@ -69,6 +70,7 @@ def read_topic(*, topic: Topic, now: Moment, anew: bool = False) -> int:
     count = 0
     for batch in _batches(topic.read_back(offsets=offsets)):
         with transaction.atomic():
+            _take_turn()
             for record in batch:
                 before = read.get(record.partition)
                 if before is None and record.offset < offsets.get(record.partition, 0):
@@ -80,6 +82,7 @@ def read_topic(*, topic: Topic, now: Moment, anew: bool = False) -> int:
             count += len(batch)
         failpoint("topic.records_stored")
     with transaction.atomic():
+        _take_turn()
         for partition, place in read.items():
             if anew:
                 _forget(partition, read_before=now.real)
@@ -100,6 +103,12 @@ def topic_read_at() -> datetime | None:
     """When the last complete reading began (real clock); None if the topic was never read."""
     newest: datetime | None = TopicProgress.objects.aggregate(newest=Max("read_at"))["newest"]
     return newest
+
+
+def _take_turn() -> None:
+    """Wait until no other reader stores; held to the end of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('settlements:topic', 0))")
 
 
 def _progress() -> Iterable[TopicProgress]:

@@ -1,20 +1,25 @@
 """Outbox against topic: same ids, same hashes, no gap, nothing that was never recorded (R44, R45)."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import pytest
+from django.db import connection
 
 from checkout.models import Creator, Door, OutboxMessage
 from settlements import reconciliation
 from settlements.models import Discrepancy, Kind, TopicProgress, TopicRecord
+from settlements.topic import read_topic
 from tests.factories import World, publish
 from tests.factories_settlements import edit
+from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.django_db
+BOTH = UUID("00000000-0000-5000-8000-00000000b07f")
 
 
 @dataclass(frozen=True)
@@ -306,3 +311,35 @@ def test_a_topic_that_is_away_keeps_no_cent_from_being_named(scene):
         scene.look_again()
 
     assert Discrepancy.objects.filter(kind=Kind.BILLING).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_readers_of_the_whole_topic_take_turns() -> None:
+    """A person's full pass beside the night's: Kafka hands the partitions over in any order."""
+    partitions = {
+        partition: [
+            Held(partition, offset, str(uuid5(BOTH, f"{offset}")), None, 1, "0" * 64)
+            for offset in range(10)
+        ]
+        for partition in range(500)
+    }
+    barrier, failed = threading.Barrier(2), list[Exception]()
+
+    def read(step: int) -> None:
+        topic = FakeTopic(dict(sorted(partitions.items(), reverse=step < 0)))
+        try:
+            barrier.wait(10)
+            read_topic(topic=topic, now=FakeClock().now(), anew=True)
+        except Exception as error:  # noqa: BLE001  told to the main thread
+            failed.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=read, args=(step,)) for step in (1, -1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert not failed
+    assert TopicRecord.objects.count() == 5000
