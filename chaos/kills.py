@@ -23,6 +23,7 @@ from chaos.stage import Outcome, Scenario, Stage
 from checkout.queue import client
 
 KILLS: Final = 3
+KEPT_SECONDS: Final = 60.0
 DEATH_SECONDS: Final = 60.0
 WEEK: Final = 7 * 86400.0
 DUNNING: Final = 3.5 * 86400.0
@@ -93,6 +94,7 @@ def kill_at(place: Place) -> Callable[[Stage], Outcome]:
             launch_all(stage, place)
             for name in place.processes:
                 stage.processes.wait_until_up(name)
+        why = why or until_kept(stage, poisoned)
         return Outcome(
             facts={"kills": killed, "seconds to kill": round(CLOCK.monotonic() - began, 1)},
             kills={place.failpoint: killed},
@@ -202,6 +204,26 @@ def a_poison_message(stage: Stage) -> Sequence[str]:
         MessageDeduplicationId=str(number),
     )
     return (sent["MessageId"],)
+
+
+def until_kept(stage: Stage, poisoned: Sequence[str]) -> str:
+    """Wait until each of these is a case, or say that it is not.
+
+    The local queue forgets everything when it is killed: what nobody had received would be lost with it.
+    """
+    cases = (
+        "SELECT count(*) FROM checkout_case WHERE kind = 'unreadable_message' AND subject = ANY(%s)"
+    )
+    try:
+        wait_until(
+            stage,
+            lambda: count(stage, cases, list(poisoned)) == len(poisoned),
+            seconds=KEPT_SECONDS,
+            what="a case for each unreadable message",
+        )
+    except NotYet as late:
+        return str(late)
+    return ""
 
 
 @contextmanager
