@@ -40,9 +40,10 @@ F16, F22 and F29, and the names of F18, are shown by real processes (tests/syste
 
 Where the time goes
 -------------------
-Half a second of CPU a schedule on quiet cores, three quarters of it in Python: Django's ORM writes some
-650 statements a schedule, at about half a millisecond each, and the product's own work is nearly all of
-them. By phase: storm 30 %, healing 45 % (most charges are collected there), oracle 15 %, the last
+Three quarters of a second of CPU a schedule on quiet cores, about 150 schedules a minute on two; most
+of it in Python: Django's ORM writes hundreds of statements a schedule, at about half a millisecond
+each, and the product's own work is nearly all of them. By phase, measured before deaths, meetings and
+doubts came: storm 30 %, healing 45 % (most charges are collected there), oracle 15 %, the last
 reconciliation 6 %, clean tables 1 %. The threads cost next to nothing. So a campaign runs one process a
 core, each on a copy of the database.
 """
