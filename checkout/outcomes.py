@@ -259,11 +259,16 @@ def _decline(
 def _retry_in_round(
     charge: Charge, attempt: Attempt, *, receive: Receive | None, now: Moment, ages: Ages
 ) -> None:
-    """The message in hand brings it back after the backoff; without one, a new dispatch does."""
+    """The message in hand brings it back after the backoff; without one, a new dispatch does.
+
+    A charge that is no longer attempting was moved by another who held this same message, and who
+    acknowledged it: what is in hand may be gone, so it brings nothing back.
+    """
+    comes_again = receive is not None and charge.state == S.ATTEMPTING
     wait = ages.backoff_after(receive.count if receive else 1)
     retry_at = now.real + timedelta(seconds=wait)
     charge.move(S.FAILED_THEN_RETRY, retry_at=retry_at, last_seen_at=now.real)
-    if receive is None or attempt.kind == AttemptKind.PAGE:
+    if not comes_again or attempt.kind == AttemptKind.PAGE:
         dispatch(charge, now=now, available_at=retry_at)
 
 

@@ -246,3 +246,22 @@ def test_the_backoff_of_a_dispatch_that_replaces_the_third_receive_is_kept(world
     now = Charge.objects.get(pk=charge.pk)
     assert now.retry_at is not None
     assert (now.retry_at - world.clock.real_now()).total_seconds() == 300
+
+
+@pytest.mark.parametrize(("between", "state"), [("in doubt", "in_doubt"), ("pending", "pending")])
+def test_a_message_another_worker_acknowledged_is_not_counted_on(
+    world: World, between: str, state: str
+) -> None:
+    """Two workers hold one message: the first thaws, writes what it has and acknowledges it; the
+    second then hears the decline. What brings the charge back is a dispatch of its own.
+    """
+    charge = SITUATIONS["attempting"](world)
+    attempt = open_attempt(charge)
+    first, second = (Receive(charge.pk, 1, 1, count) for count in (1, 2))
+    assert write(world, attempt, ANSWERS[between], receive=first) == Fate.ACKNOWLEDGE
+    assert fresh(charge).state == state
+
+    assert write(world, attempt, SOFT, receive=second) == Fate.ACKNOWLEDGE
+
+    assert fresh(charge).state == ChargeState.FAILED_THEN_RETRY
+    assert fresh(charge).dispatch == 2
