@@ -136,7 +136,9 @@ def attempts(world: World) -> Iterator[str]:
     lines = captures(world.processor.lines())
     captured = {line.reference: line for line in lines}
     answered = {(line.reference, line.processor_reference): line for line in lines}
-    declined = {line.reference for line in world.processor.lines() if line.status == "declined"}
+    refused = [line for line in world.processor.lines() if line.status == "declined"]
+    declined = {line.reference for line in refused}
+    told = {(line.reference, line.processor_reference) for line in refused}
     for attempt in _all_attempts(world):
         reference = str(attempt.pk)
         # Believed not to be charged, then the request arrived after all, and was declined: R27 keeps
@@ -145,7 +147,10 @@ def attempts(world: World) -> Iterator[str]:
         was_declined = reference in declined and not came_late
         # A copy that comes when its key is forgotten captures again; we were told of one of the two.
         capture = captured.pop(reference, None)
-        capture = answered.get((reference, attempt.processor_reference), capture)
+        heard = (reference, attempt.processor_reference)
+        capture = answered.get(heard, capture)
+        if world.plan.last_defence and attempt.outcome == O.DECLINED and heard in told:
+            capture = None  # the copy's capture is for the statement to tell (proof.py)
         yield from _agrees(attempt, capture, was_declined)
         if attempt.outcome == O.UNAPPLIED and not world.plan.last_defence:
             yield f"attempt {attempt} is an unapplied receipt"

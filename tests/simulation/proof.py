@@ -15,7 +15,7 @@ from settlements import reconciliation
 from settlements.models import Discrepancy
 from settlements.reconciliation import Finding, standing
 from tests.simulation.actors import Actors
-from tests.simulation.world import World
+from tests.simulation.world import World, captures
 
 SHORT: Final = Decimal("-0.03")
 CENT: Final = Decimal("0.01")
@@ -61,6 +61,8 @@ def _proved(world: World, actors: Actors) -> Iterator[str]:
         if not _is_explained(world, finding):
             yield f"{finding.kind} {finding.code}: {finding.explanation}"
     yield from _planted(world, seen)
+    if world.plan.statements:
+        yield from _unheard(world)
     if world.plan.calm:
         # A file that its processor has not written yet is late, however calm the day.
         for row in Discrepancy.objects.exclude(code="late_file"):
@@ -96,6 +98,15 @@ def _is_explained(world: World, finding: Finding) -> bool:
             return world.plan.last_defence or any(w.code == "duplicate" for w in world.bank.wrong)
         case _:
             return False
+
+
+def _unheard(world: World) -> Iterator[str]:
+    """What the processor took without our hearing of it, a statement has told by now."""
+    taken = {line.reference for line in captures(world.processor.lines())}
+    taken -= {str(wrong.key) for wrong in world.bank.wrong if wrong.code == "missing"}
+    known = AttemptOutcome.CAPTURED, AttemptOutcome.UNAPPLIED
+    for attempt in Attempt.objects.filter(pk__in=taken).exclude(outcome__in=known):
+        yield f"{attempt} was captured, every file is there, and it is {attempt.outcome}"
 
 
 def _planted(world: World, found: list[Finding]) -> Iterator[str]:
