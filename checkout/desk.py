@@ -8,17 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Count, Model, Q, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -403,6 +405,58 @@ def _few(desk: ReadOnlyAdmin, request: HttpRequest, chosen: QuerySet[M]) -> list
     told = f"Choose at most {MOST_DECIDED} rows at once."
     desk.message_user(request, told, level=messages.ERROR)
     return None
+
+
+class Decided(Protocol):
+    """A row about which a second person has decided."""
+
+    @property
+    def decision(self) -> str: ...
+    @property
+    def decided_because(self) -> str: ...
+
+
+D = TypeVar("D", bound=Decided)
+
+
+def decide_proposed(
+    desk: ReadOnlyAdmin,
+    request: HttpRequest,
+    row: Model,
+    *,
+    act: Callable[[str, str], Callable[[Moment], D]] | None,
+    refusals: type[Exception],
+    commit: Callable[[Callable[[Moment], D]], D] = in_commit,
+) -> HttpResponse:
+    """Decide what another person proposed, with the reason that was posted; then back to its page.
+
+    `act` makes the use case of that reason and of the digest that the page showed; None where the
+    decision is none that the page offers. A refusal of the use case is shown, not raised.
+    """
+    address = f"admin:{desk.opts.app_label}_{desk.opts.model_name}_change"
+    back = HttpResponseRedirect(reverse(address, args=[row.pk]))
+    form = ReasonForm(request.POST)
+    if act is None or not form.is_valid():
+        desk.message_user(request, "Say why, in 5 to 300 characters.", messages.ERROR)
+        return back
+    try:
+        decided = commit(act(form.cleaned_data["reason"], request.POST.get("seen", "")))
+    except refusals as refusal:
+        desk.message_user(request, f"Nothing was decided: {refusal}.", messages.WARNING)
+        return back
+    desk.log_change(request, row, f"{decided.decision}: {decided.decided_because}")
+    desk.message_user(request, f"{row} is {decided.decision}.".capitalize())
+    return back
+
+
+def require_right(decision: str, *, may_approve: bool, may_withdraw: bool) -> None:
+    """Raise PermissionDenied unless this person may approve, refuse or withdraw."""
+    if decision in {"approve", "refuse"}:
+        allowed = may_approve
+    else:
+        allowed = decision == "withdraw" and may_withdraw
+    if not allowed:
+        raise PermissionDenied
 
 
 def _ask(

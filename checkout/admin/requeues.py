@@ -19,7 +19,17 @@ from django.utils.safestring import SafeString
 
 from checkout import readings, requeues, wiring
 from checkout.clock import Moment
-from checkout.desk import ReadOnlyAdmin, ReasonForm, badge, fixed_filter, in_commit, money, short
+from checkout.desk import (
+    ReadOnlyAdmin,
+    ReasonForm,
+    badge,
+    decide_proposed,
+    fixed_filter,
+    in_commit,
+    money,
+    require_right,
+    short,
+)
 from checkout.gateways import DeclineClass
 from checkout.models import (
     Awaits,
@@ -268,37 +278,21 @@ class BulkRequeueAdmin(ReadOnlyAdmin):
         """Approve, refuse or withdraw with a reason; then back to its page."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        decision = request.POST.get("decision", "")
-        self._require_right(request, decision)
-        run = get_object_or_404(BulkRequeue, pk=requeue_id)
-        back = HttpResponseRedirect(reverse("admin:checkout_bulkrequeue_change", args=[run.pk]))
-        form = ReasonForm(request.POST)
-        if not form.is_valid():
-            self.message_user(request, "Say why, in 5 to 300 characters.", messages.ERROR)
-            return back
-        act = _act(
+        decision, by = request.POST.get("decision", ""), request.user.get_username()
+        require_right(
             decision,
-            requeue_id=requeue_id,
-            seen=request.POST.get("seen", ""),
-            by=request.user.get_username(),
-            reason=form.cleaned_data["reason"],
+            may_approve=self.has_approve_permission(request),
+            may_withdraw=self.has_decide_permission(request),
         )
-        try:
-            decided = in_commit(act)
-        except requeues.NotDecidable as refusal:
-            self.message_user(request, f"Nothing was decided: {refusal}.", messages.WARNING)
-            return back
-        self.log_change(request, run, f"{decided.decision}: {decided.decided_because}")
-        self.message_user(request, f"{run} is {decided.decision}.".capitalize())
-        return back
-
-    def _require_right(self, request: HttpRequest, decision: str) -> None:
-        if decision in {"approve", "refuse"}:
-            allowed = self.has_approve_permission(request)
-        else:
-            allowed = decision == "withdraw" and self.has_decide_permission(request)
-        if not allowed:
-            raise PermissionDenied
+        return decide_proposed(
+            self,
+            request,
+            get_object_or_404(BulkRequeue, pk=requeue_id),
+            act=lambda reason, seen: _act(
+                decision, requeue_id=requeue_id, seen=seen, by=by, reason=reason
+            ),
+            refusals=requeues.NotDecidable,
+        )
 
 
 def choice_of(run: BulkRequeue) -> Choice:

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import committed
-from checkout.desk import ReadOnlyAdmin, ReasonForm, badge, fixed_filter, money
+from checkout.desk import ReadOnlyAdmin, ReasonForm, badge, decide_proposed, fixed_filter, money
 from checkout.page import Printed, in_both_zones, in_snapshot
 from settlements import books
 from settlements.models import BooksClose, Decision, Span
@@ -238,20 +238,18 @@ class BooksCloseAdmin(ReadOnlyAdmin):
         own = close.proposed_by == by and self.has_decide_permission(request)
         if not (self.has_approve_permission(request) or (decision == "send_back" and own)):
             raise PermissionDenied
-        back = HttpResponseRedirect(reverse("admin:settlements_booksclose_change", args=[close_id]))
-        form = ReasonForm(request.POST)
-        if decision not in {"approve", "send_back"} or not form.is_valid():
-            self.message_user(request, "Say why, in 5 to 300 characters.", messages.ERROR)
-            return back
-        reason, seen = form.cleaned_data["reason"], request.POST.get("seen", "")
-        try:
-            decided = _in_commit(_act(decision, close_id, seen=seen, by=by, reason=reason))
-        except books.NotDecidable as refusal:
-            self.message_user(request, f"Nothing was decided: {refusal}.", messages.WARNING)
-            return back
-        self.log_change(request, close, f"{decided.decision}: {decided.decided_because}")
-        self.message_user(request, f"{close} is {decided.decision}.".capitalize())
-        return back
+
+        def act(reason: str, seen: str) -> Callable[[Moment], BooksClose]:
+            return _act(decision, close_id, seen=seen, by=by, reason=reason)
+
+        return decide_proposed(
+            self,
+            request,
+            close,
+            act=act if decision in {"approve", "send_back"} else None,
+            refusals=books.NotDecidable,
+            commit=_in_commit,
+        )
 
 
 def _month_to_close() -> date | None:

@@ -4,17 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.contrib import admin
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout.clock import Moment
-from checkout.desk import ReadOnlyAdmin, ReasonForm, badge, fixed_filter, in_commit, money
+from checkout.desk import (
+    ReadOnlyAdmin,
+    ReasonForm,
+    badge,
+    decide_proposed,
+    fixed_filter,
+    money,
+    require_right,
+)
 from settlements import resolving
 from settlements.admin.proof import proof_link
 from settlements.models import Decision, Proposal, ProposalItem, Way, digest_of
@@ -111,41 +118,21 @@ class ProposalAdmin(ReadOnlyAdmin):
         """Approve, refuse or withdraw with a reason; then back to the proposal's page."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        decision = request.POST.get("decision", "")
-        self._require_right(request, decision)
-        proposal = get_object_or_404(Proposal, pk=proposal_id)
-        back = HttpResponseRedirect(
-            reverse("admin:settlements_proposal_change", args=[proposal_id])
-        )
-        form = ReasonForm(request.POST)
-        if not form.is_valid():
-            self.message_user(request, "Say why, in 5 to 300 characters.", messages.ERROR)
-            return back
-        act = _act(
+        decision, by = request.POST.get("decision", ""), request.user.get_username()
+        require_right(
             decision,
-            proposal_id=proposal_id,
-            seen=request.POST.get("seen", ""),
-            by=request.user.get_username(),
-            reason=form.cleaned_data["reason"],
+            may_approve=self.has_approve_permission(request),
+            may_withdraw=request.user.has_perm("settlements.change_discrepancy"),
         )
-        try:
-            decided = in_commit(act)
-        except resolving.NotDecidable as refusal:
-            self.message_user(request, f"Nothing was decided: {refusal}.", messages.WARNING)
-            return back
-        self.log_change(request, proposal, f"{decided.decision}: {decided.decided_because}")
-        self.message_user(request, f"{proposal} is {decided.decision}.".capitalize())
-        return back
-
-    def _require_right(self, request: HttpRequest, decision: str) -> None:
-        if decision in {"approve", "refuse"}:
-            allowed = self.has_approve_permission(request)
-        else:
-            allowed = decision == "withdraw" and request.user.has_perm(
-                "settlements.change_discrepancy"
-            )
-        if not allowed:
-            raise PermissionDenied
+        return decide_proposed(
+            self,
+            request,
+            get_object_or_404(Proposal, pk=proposal_id),
+            act=lambda reason, seen: _act(
+                decision, proposal_id=proposal_id, seen=seen, by=by, reason=reason
+            ),
+            refusals=resolving.NotDecidable,
+        )
 
 
 def _act(
