@@ -35,7 +35,11 @@ class Head:
 
 @contextmanager
 def snapshot() -> Iterator[None]:
-    """A transaction that reads one state of the database and writes nothing."""
+    """A transaction that reads one state of the database and writes nothing.
+
+    Not the one of checkout/page.py: a file takes as long as it takes, and is never made inside another
+    transaction, whose rows it would show before they are committed.
+    """
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Whatever a page may take at most is too short for a million rows.

@@ -9,6 +9,7 @@ both are told from Stripe's balance summary, and then they are checked (R40).
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from itertools import chain
 from typing import Final
 
@@ -110,22 +111,28 @@ class _Reading:
         values = {name: fields[self.place[name]] for name in NEEDED}
         if values["currency"].upper() != "USD":
             return BadRow(number, f"currency {values['currency']!r} is not USD")
+        amounts: list[Decimal] = []
         for column in ("gross", "fee", "net"):
-            if amount(values[column]) is None:
+            if (read := amount(values[column])) is None:
                 return BadRow(
                     number, f"{column} {values[column]!r} is not an amount such as -19.99"
                 )
+            amounts.append(read)
         booked_at = self._instant(fields[self.created])
         if booked_at is None:
             shown = fields[self.created]
             return BadRow(number, f"created {shown!r} is not a time such as 2026-01-05 09:30:01")
-        return self._checked(self._made(number, fields, values, booked_at))
+        return self._checked(self._made(number, fields, values, amounts, booked_at))
 
     def _made(
-        self, number: int, fields: Sequence[str], values: Mapping[str, str], booked_at: datetime
+        self,
+        number: int,
+        fields: Sequence[str],
+        values: Mapping[str, str],
+        amounts: Sequence[Decimal],
+        booked_at: datetime,
     ) -> Line:
-        gross, fee, net = (amount(values[column]) for column in ("gross", "fee", "net"))
-        assert gross is not None and fee is not None and net is not None  # noqa: S101, PT018
+        gross, fee, net = amounts
         category = values["reporting_category"]
         source = next((fields[place] for place in self.source if fields[place]), "")
         payout = fields[self.payout] if self.payout is not None else ""
