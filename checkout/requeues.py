@@ -17,7 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 
 from checkout.clock import Ages, Clock, Moment
 from checkout.commit import DatabaseAway, committed
@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 MOST_AT_ONCE: Final = 10_000
 BATCH: Final = 200
 BY_COMMAND: Final = "command line: "
+# What one person requeued alone counts so long towards the limit.
+LIMIT_FOR: Final = timedelta(days=1)
 _LOCK: Final = 0x7E9E0E  # any number of our own
 
 CANCELLED: Final = "it was cancelled"
@@ -62,7 +64,7 @@ class NotDecidable(Exception):
 
 @dataclass(frozen=True)
 class Limit:
-    """What one person may requeue at once: so many charges, and so much USD."""
+    """What one person may requeue within a day: so many charges, and so much USD."""
 
     count: int
     usd: Decimal
@@ -273,6 +275,24 @@ def _why_left(
 # --- Deciding --------------------------------------------------------------------------------------
 
 
+def left_of(limit: Limit, *, by: str, now: Moment) -> Limit:
+    """What of the limit this person has not used up alone in the 24 hours until now.
+
+    Without it many small requeues would do what one large one may not. On the page and on the command
+    line he is the same person.
+    """
+    person = by.removeprefix(BY_COMMAND)
+    used = BulkRequeue.objects.filter(
+        proposed_by__in=[person, f"{BY_COMMAND}{person}"],
+        needs_approval=False,
+        proposed_at__gt=now.real - LIMIT_FOR,
+    ).aggregate(count=Sum("count"), usd=Sum("usd"))
+    return Limit(
+        count=max(limit.count - (used["count"] or 0), 0),
+        usd=max(limit.usd - (used["usd"] or 0), Decimal("0.00")),
+    )
+
+
 def propose(
     *,
     choice: Choice,
@@ -283,7 +303,8 @@ def propose(
     ages: Ages,
     seen: str | None = None,
 ) -> BulkRequeue:
-    """Write down what `choice` finds now; within the limit it is carried out, above it it waits.
+    """Write down what `choice` finds now; within what is left of the limit it is carried out, above
+    it it waits.
 
     `seen` is the digest of the dry run that the person saw. Runs in the caller's transaction. Raises
     NotChosen when it finds nothing, or something else than was seen.
@@ -296,6 +317,7 @@ def propose(
         raise NotChosen("none of the charges found can be requeued")
     if seen is not None and seen != plan.sha256:
         raise NotChosen("what it would do has changed since it was shown: look at it again")
+    limit = left_of(limit, by=by, now=now)
     run = BulkRequeue.objects.create(
         **vars(choice),
         reason=reason,

@@ -310,6 +310,12 @@ def staff(stack: Stack) -> list[Service]:
     """The sign-ins that the greeting names."""
     return [
         manage(stack, "finance", "create_staff", "finance", needs=("migrate",)),
+        manage(
+            stack, "analyst", "create_staff", "analyst", "--role", "analyst", needs=("migrate",)
+        ),
+        manage(
+            stack, "approver", "create_staff", "approver", "--role", "approver", needs=("migrate",)
+        ),
         manage(stack, "operator", "create_staff", "operator", "--superuser", needs=("migrate",)),
     ]
 
@@ -450,7 +456,8 @@ def greeting(stack: Stack) -> str:
     web = web_address(stack)
     return f"""
   API         {web}/v1/          described at {web}/v1/openapi.json
-  admin       {web}/admin/       finance (reads), operator (decides); password {stack.secrets["STAFF_PASSWORD"]}
+  admin       {web}/admin/       finance (reads), analyst (proposes), approver (approves), operator (all);
+              password {stack.secrets["STAFF_PASSWORD"]}
   metrics     {web}/metrics
   processor   http://127.0.0.1:{stack.ports["processor"]}
   logs        {stack.home}/logs/

@@ -187,6 +187,7 @@ class BulkRequeueAdmin(ReadOnlyAdmin):
         plan = _look(form) if form.is_bound and form.is_valid() else None
         pile = readings.dead_letters(readings.open_cases())
         limit = Limit(**settings.REQUEUE_LIMIT)
+        left = requeues.left_of(limit, by=request.user.get_username(), now=wiring.clock().now())
         context: dict[str, Any] = self.admin_site.each_context(request) | {
             "title": "Dead letters",
             "opts": self.opts,
@@ -204,9 +205,11 @@ class BulkRequeueAdmin(ReadOnlyAdmin):
             "choice": form.choice() if plan else None,
             "usd": money(plan.usd) if plan else "",
             "left": [(e.because, e.count, money(e.usd)) for e in plan.reasons] if plan else [],
-            "is_above": plan.is_above(limit) if plan else False,
+            "is_above": plan.is_above(left) if plan else False,
             "limit": limit,
             "limit_usd": money(limit.usd),
+            "limit_left": left,
+            "limit_left_usd": money(left.usd),
             "reason": reason,
             "may_requeue": self.has_decide_permission(request),
         }

@@ -41,7 +41,7 @@ class BulkRequeue(models.Model):
     usd = models.DecimalField(max_digits=14, decimal_places=2)
     # Over each charge's id, round and amount: what an approver must have seen.
     sha256 = models.CharField(max_length=64)
-    # The limit of that day: above it another person approves.
+    # What was left of the limit to this person that day: above it another approves.
     limit_count = models.PositiveIntegerField()
     limit_usd = models.DecimalField(max_digits=14, decimal_places=2)
     needs_approval = models.BooleanField()

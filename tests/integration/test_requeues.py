@@ -298,6 +298,27 @@ def test_at_the_limit_exactly_one_person_is_enough(world: World) -> None:
     assert not run.needs_approval
 
 
+def test_r43_the_limit_holds_for_all_that_one_person_requeues_in_a_day(world: World) -> None:
+    """Many small ones would do what one large one may not; on the command line he is the same."""
+    limit = Limit(count=2, usd=Decimal("5000.00"))
+    for _ in range(2):
+        exhausted(world)
+        assert carry_out(world, propose(world, limit=limit)) == 1
+    exhausted(world)
+
+    assert propose(world, limit=limit, by=f"{requeues.BY_COMMAND}olga").is_waiting
+
+
+def test_after_a_day_the_limit_is_whole_again(world: World) -> None:
+    limit = Limit(count=1, usd=Decimal("5000.00"))
+    exhausted(world)
+    assert carry_out(world, propose(world, limit=limit)) == 1
+    world.clock.forward(days=1)
+    exhausted(world)
+
+    assert not propose(world, limit=limit).needs_approval
+
+
 def test_r43_a_name_typed_at_the_command_line_is_the_same_person(world: World) -> None:
     exhausted(world)
     exhausted(world)

@@ -16,7 +16,7 @@ from checkout.gateways import DeclineClass
 from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
 from checkout.models import Awaits, BulkRequeue, RequeueOutcome
-from checkout.requeues import Choice, DryRun, Limit
+from checkout.requeues import Choice, DryRun, Limit, left_of
 
 NEEDS_APPROVAL = 1
 COULD_NOT_RUN = 2
@@ -28,7 +28,8 @@ class Command(BaseCommand):
         "without a dunning step. Choose by at least one of lane, class, what they await, and time.\n"
         "A charge is left, with the reason, if its card is dead or at the cap of attempts, if it is\n"
         "held, cancelled, in doubt or paid. --dry-run shows the count and the USD, and changes nothing.\n\n"
-        "Above the limit (REQUEUE_LIMIT_COUNT charges, REQUEUE_LIMIT_USD) nothing is requeued: the\n"
+        "Above the limit of one person in 24 hours (REQUEUE_LIMIT_COUNT charges, REQUEUE_LIMIT_USD)\n"
+        "nothing is requeued: the\n"
         "number of a proposal is printed, which another person approves in the admin, under Bulk\n"
         "requeues. Killed on the way, it is carried on by the timetable.\n\n"
         "Ends with 0 when it is done, 1 when it waits for an approval, 2 when it could not run.\n\n"
@@ -114,7 +115,8 @@ def charges(count: int) -> str:
 
 def shown(plan: DryRun, *, as_json: bool) -> str:
     """A dry run for a script, or for a person."""
-    above = plan.is_above(Limit(**settings.REQUEUE_LIMIT))
+    limit = Limit(**settings.REQUEUE_LIMIT)
+    above = plan.is_above(left_of(limit, by=person(), now=wiring.clock().now()))
     if as_json:
         left = [vars(each) for each in plan.reasons]
         facts = {"count": plan.count, "usd": plan.usd, "needs_approval": above, "left": left}
