@@ -10,7 +10,7 @@ from typing import TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, Max, OuterRef, QuerySet
 
 from checkout import outbox, routing
 from checkout.billing import Period, begins_at, bill, period_end
@@ -406,7 +406,12 @@ def _locked_subscription(subscription_id: UUID) -> Subscription:
 
 
 def _close(subscription: Subscription, state: SubscriptionState, *, now: Moment) -> None:
-    _change(subscription, state=state, closed_at=now.business)
+    """End it under its creator's lock: not before what a bill run wrote that had the lock first.
+
+    `now` was read before this one waited for the lock, and a bill run may have read a later one.
+    """
+    billed = subscription.charges.aggregate(last=Max("billed_at"))["last"]
+    _change(subscription, state=state, closed_at=max(now.business, billed or now.business))
 
 
 def _change(subscription: Subscription, **changes: object) -> None:

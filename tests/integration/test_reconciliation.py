@@ -414,6 +414,22 @@ def test_a_charge_for_a_day_on_which_no_period_begins_is_named(world):
     assert ("periods", "extra", "19.99") in named()
 
 
+def test_a_cancel_that_waited_while_a_bill_run_wrote_raises_no_alarm(world):
+    """R38: it read the time first and had the lock second; it closes what was billed by then."""
+    charge = paid(world)
+    asked_at = world.clock.now()
+    world.clock.forward(days=31)
+    assert billing.bill_due(clock=world.clock, ages=world.ages).charges == 1
+
+    with transaction.atomic():
+        subscriptions.cancel(
+            subscription_id=charge.subscription_id, by="test", reason="", now=asked_at
+        )
+    look_again(world)
+
+    assert named() == []
+
+
 # --- Ledger --------------------------------------------------------------------------------------
 
 
