@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The service's image: web, worker, relays and timetable are the same image with another command.
+# The service's image: web, worker, relays, timetable and export worker are the same image with another command.
 # Nothing is downloaded when a container starts: packages and static files are in the image.
 FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /service
@@ -9,7 +9,9 @@ RUN python -m venv /venv && /venv/bin/pip install --require-hashes -r requiremen
 
 FROM python:3.11.14-slim-bookworm
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin checkout
+# A new volume at /exports takes over who owns the folder.
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin checkout \
+    && install -d -m 0700 -o 10001 -g 10001 /exports
 WORKDIR /service
 COPY --from=build /venv /venv
 COPY manage.py ./

@@ -146,7 +146,8 @@ def services(parts: Parts) -> list[Service]:
     own = [
         replace(s, needs=tuple(name for name in s.needs if name in ONCE))
         for s in own_processes(parts.stack)
-        if not s.name.startswith("relay-")
+        # Nobody asks for an export here.
+        if not s.name.startswith("relay-") and s.name != "export-worker"
     ]
     return [
         *(database(parts.nodes[name], name) for name in NODES),

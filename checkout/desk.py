@@ -81,6 +81,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     paginator = BoundedPaginator
     total_of = ""
+    # The export that holds what the list shows; the button is the templates', the export settlements'.
+    export_name = ""
     show_full_result_count = False
     # "Show counts" beside the filters would count the table once for each choice.
     show_facets = admin.ShowFacets.NEVER
@@ -139,7 +141,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def _list(self, request: HttpRequest, extra_context: dict[str, Any] | None) -> HttpResponse:
         title = str(self.opts.verbose_name_plural)
-        context = {"title": f"{title[0].upper()}{title[1:]}", **(extra_context or {})}
+        context = {
+            "title": f"{title[0].upper()}{title[1:]}",
+            "export_name": self.export_name,
+            **(extra_context or {}),
+        }
         response = super().changelist_view(request, context)
         if isinstance(response, TemplateResponse) and response.context_data:
             response.context_data["printed"] = printed(response.context_data["cl"])

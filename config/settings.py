@@ -177,6 +177,13 @@ STATEMENT_BOUNDS = {
 # A file uploaded in the admin waits in the database for its confirmation; larger ones go by command.
 STATEMENT_UPLOAD_BYTES = env_int("STATEMENT_UPLOAD_BYTES", 16 << 20)
 
+# --- Exports ---------------------------------------------------------------------------------------
+# Where `manage.py export_worker` puts the files that pages ask for; the web processes read them there. Without it
+# no page offers an export.
+EXPORTS_FOLDER = env_str("EXPORTS_FOLDER", "")
+# A file is removed so many days after it was made; its row stays.
+EXPORTS_KEPT_DAYS = env_int("EXPORTS_KEPT_DAYS", 30)
+
 # --- Time ----------------------------------------------------------------------------------------
 CLOCK_FILE = env_str("CLOCK_FILE", "")
 if CLOCK_FILE and not LOCAL:

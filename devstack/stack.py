@@ -226,6 +226,7 @@ def environment(stack: Stack) -> dict[str, str]:
         "WEBHOOK_URL": f"{web_address(stack)}/v1/webhooks/sandbox",
         "WEB_URL": web_address(stack),
         "CLOCK_FILE": str(stack.home / "clock"),
+        "EXPORTS_FOLDER": str(stack.home / "exports"),
         "STAFF_PASSWORD": stack.secrets["STAFF_PASSWORD"],
         "DEVSTACK_SOCKET": str(socket_path(stack.home)),
         **DEMO_AGES,
@@ -372,6 +373,7 @@ def own_processes(stack: Stack) -> list[Service]:
             once=False,
         ),
         manage(stack, "timetable", "timetable", needs=("migrate", "postgres"), once=False),
+        manage(stack, "export-worker", "export_worker", needs=("migrate", "postgres"), once=False),
     ]
 
 

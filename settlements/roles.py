@@ -58,6 +58,7 @@ _SEEN_BY_FINANCE: Final = {
         "feeterms",
         "notice",
         "noticedelivery",
+        "exportrun",
     ),
     # What was decided in the admin, by whom and why.
     "admin": ("logentry",),
@@ -72,10 +73,15 @@ def _views(tables: Mapping[str, tuple[str, ...]]) -> frozenset[Right]:
 
 
 _VIEWS: Final = _views(_SEEN_BY_FINANCE)
+# Asks for files of what the pages show, and takes them away.
+_EXPORTS: Final[frozenset[Right]] = frozenset(
+    {("settlements", "exportrun", "add"), ("settlements", "exportrun", "download")}
+)
 
 ROLES: Final[Mapping[str, frozenset[Right]]] = {
     VIEWER: _VIEWS,
     ANALYST: _VIEWS
+    | _EXPORTS
     | {
         # Proposes what became of an attempt in doubt.
         ("checkout", "attempt", "change"),
@@ -88,6 +94,7 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
         ("settlements", "booksclose", "change"),
     },
     APPROVER: _VIEWS
+    | _EXPORTS
     | {
         # Approves verdicts and bill runs; gives a charge up for good.
         ("checkout", "case", "approve"),

@@ -183,6 +183,7 @@ class ChargeAdmin(ReadOnlyAdmin):
         "The id of a charge, an attempt, a subscription or a creator, or a creator's external id"
     )
     total_of = "amount"
+    export_name = "charges"
     inlines = (AttemptInline,)
     actions = ("requeue", "write_off")
     fieldsets = (
@@ -324,6 +325,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     search_fields = ("id",)
     search_help_text = "The id of an attempt (the merchant reference) or of a charge"
     total_of = "amount"
+    export_name = "attempts"
     exclude = ("next_query_at", "lane_failed_at")
     actions = ("propose_verdict",)
 

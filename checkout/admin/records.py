@@ -113,6 +113,7 @@ class CaseAdmin(ReadOnlyAdmin):
     search_fields = ("subject",)
     search_help_text = "The id of a charge or a creator"
     total_of = "amount"
+    export_name = "cases"
     actions = ("close", "approve_bill_run", "approve_verdict")
 
     @admin.action(description="Close what was looked into…", permissions=["decide"])

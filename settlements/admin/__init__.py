@@ -6,6 +6,7 @@ checkout imports nothing of this; pages that hang below its own do so by address
 from settlements.admin import (
     books,
     discrepancies,
+    exports,
     proof,
     proposals,
     records,
@@ -17,6 +18,7 @@ from settlements.admin import (
 __all__ = [
     "books",
     "discrepancies",
+    "exports",
     "proof",
     "proposals",
     "records",

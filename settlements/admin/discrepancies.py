@@ -238,6 +238,7 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
     search_fields = ("id",)
     search_help_text = "The id of a charge or a creator, or a creator's external id"
     total_of = "difference"
+    export_name = "discrepancies"
     actions = ("assign", "note", "propose", "reopen")
 
     def named(self, term: str) -> Q:

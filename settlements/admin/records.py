@@ -56,6 +56,7 @@ class StatementLineAdmin(ReadOnlyAdmin):
     list_select_related = ("statement",)
     ordering = ("-id",)
     total_of = "net"
+    export_name = "statement-lines"
     search_fields = ("key",)
     search_help_text = "The id of an attempt (the merchant reference) or of a charge"
 

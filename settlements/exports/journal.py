@@ -69,6 +69,11 @@ def next_month(month: date) -> date:
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
+def month_of(text: str) -> date:
+    """The first day of a month such as 2026-10. Raises ValueError."""
+    return date.fromisoformat(f"{text}-01")
+
+
 def write_journal(
     *, month: date, today: date, to: BinaryIO, progress: Progress = unwatched
 ) -> Journal:

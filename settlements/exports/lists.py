@@ -4,7 +4,7 @@ An order is total (it ends with a key), so that the same rows make the same byte
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -31,10 +31,10 @@ class Column:
 
 @dataclass(frozen=True)
 class ExportList:
-    """One list. `total` is the SQL expression whose sum is the list's USD total.
+    """One list. `key` is the SQL of a row's id, `total` that of what the list's USD total adds up.
 
     `filters` holds, by the option's name, a condition with the one parameter `%(<name>)s`; a day of
-    `from` is included, one of `to` is not.
+    `from` is included, one of `to` is not. `only` holds for every row, whatever the filters.
     """
 
     name: str
@@ -44,6 +44,10 @@ class ExportList:
     filters: Mapping[str, str]
     order: str
     total: str
+    key: str
+    only: str = ""
+    # What a page's own filter is in words, when it chose the rows.
+    chosen_in_words: str = ""
 
 
 class UnknownList(Exception):
@@ -68,7 +72,16 @@ def conditions(wanted: ExportList, given: Mapping[str, object]) -> list[str]:
             raise FilterNotTaken(
                 f"{wanted.name} takes no --{name}; it takes {', '.join(wanted.filters)}"
             )
-    return [wanted.filters[name] for name in given]
+    return [*([wanted.only] if wanted.only else []), *(wanted.filters[name] for name in given)]
+
+
+def chosen_by_page(wanted: ExportList, *, ids: str, in_words: str) -> ExportList:
+    """The list with exactly the rows that a page shows; `ids` is the SELECT of their ids, whole.
+
+    It takes the place of what the list holds by itself: the page has its own idea of that.
+    """
+    only = f"{wanted.key} IN ({ids.replace('%', '%%')})"
+    return replace(wanted, only=only, chosen_in_words=in_words)
 
 
 def _days(column: str) -> dict[str, str]:
@@ -110,6 +123,7 @@ _CHARGES: Final = ExportList(
     },
     order="c.billed_at, c.id",
     total="c.amount",
+    key="c.id",
 )
 
 _ATTEMPTS: Final = ExportList(
@@ -141,7 +155,9 @@ _ATTEMPTS: Final = ExportList(
         "creator": "a.creator_id = %(creator)s",
     },
     order="a.started_at, a.id",
-    total="a.captured_amount",
+    # What was asked for: that is what the page of attempts adds up.
+    total="a.amount",
+    key="a.id",
 )
 
 _DISCREPANCIES: Final = ExportList(
@@ -171,13 +187,15 @@ _DISCREPANCIES: Final = ExportList(
     },
     order="d.opened_at, d.id",
     total="d.difference",
+    key="d.id",
 )
 
 _STATEMENT_LINES: Final = ExportList(
     name="statement-lines",
-    what="lines of accepted statements as the processor wrote them",
+    what="lines of statements as the processor wrote them",
     columns=(
         Column("file", "s.file_name"),
+        Column("file state", "s.state"),
         Column("line", "l.number", Type.COUNT),
         Column("lane", "s.lane"),
         Column("line id", "l.line_id"),
@@ -191,7 +209,7 @@ _STATEMENT_LINES: Final = ExportList(
         Column("payout", "l.payout"),
     ),
     source="""settlements_statementline l
-        JOIN settlements_statementimport s ON s.id = l.statement_id AND s.state = 'accepted'""",
+        JOIN settlements_statementimport s ON s.id = l.statement_id""",
     filters={
         **_days("l.booked_at"),
         "lane": "s.lane = %(lane)s",
@@ -200,6 +218,8 @@ _STATEMENT_LINES: Final = ExportList(
     },
     order="s.lane, s.first_day, s.id, l.number",
     total="l.net",
+    key="l.id",
+    only="s.state = 'accepted'",
 )
 
 _CASES: Final = ExportList(
@@ -229,6 +249,7 @@ _CASES: Final = ExportList(
     },
     order="k.opened_at, k.id",
     total="k.amount",
+    key="k.id",
 )
 
 LISTS: Final[Mapping[str, ExportList]] = MappingProxyType(

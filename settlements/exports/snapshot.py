@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from psycopg import ClientCursor
 
 from settlements.exports.lists import Column, ExportList, Type, conditions
@@ -27,10 +29,13 @@ class Head:
     as_of: datetime
     rows: int
     total: Decimal
+    # What a page's own filter is in words, when it chose the rows.
+    chosen_in_words: str = ""
 
     @property
     def filter_in_words(self) -> str:
-        return ", ".join(f"{name} {value}" for name, value in self.filters.items()) or "everything"
+        given = ", ".join(f"{name} {value}" for name, value in self.filters.items())
+        return self.chosen_in_words or given or "everything"
 
 
 @contextmanager
@@ -57,7 +62,29 @@ def head_of(wanted: ExportList, given: Mapping[str, str]) -> Head:
     with connection.cursor() as cursor:
         cursor.execute(query, given)
         as_of, rows, total = cursor.fetchone()
-    return Head(wanted.name, dict(given), as_of, rows, total)
+    return Head(wanted.name, dict(given), as_of, rows, total, wanted.chosen_in_words)
+
+
+def read_at() -> datetime:
+    """When the snapshot's rows were true (real clock)."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        at: datetime = cursor.fetchone()[0]
+    return at
+
+
+def ids_of(rows: QuerySet[Any]) -> str:
+    """The SELECT of a query set's ids with its values written into it, for a list to be narrowed by.
+
+    "Now" is the snapshot's own moment in it: head and rows are two statements and must not differ.
+    """
+    try:
+        query, values = rows.order_by().values("pk").query.sql_with_params()
+    except EmptyResultSet:
+        return "NULL"
+    connection.ensure_connection()
+    query = query.replace("STATEMENT_TIMESTAMP()", "transaction_timestamp()")
+    return ClientCursor(connection.connection).mogrify(query, values)
 
 
 def rows_of(

@@ -24,6 +24,13 @@ from settlements.models.discrepancies import (
     ReconciliationRun,
     RunMode,
 )
+from settlements.models.exports import (
+    LONGEST_QUERY,
+    ExportForm,
+    ExportRun,
+    ExportState,
+    ExportWhat,
+)
 from settlements.models.marks import DirtyKind, ReconcileDirty, TopicProgress, TopicRecord
 from settlements.models.payouts import (
     SUMS,
@@ -69,6 +76,7 @@ from settlements.models.telling import (
 NOTHING: Final = Decimal("0.00")
 
 __all__ = [
+    "LONGEST_QUERY",
     "NOTHING",
     "STANDING",
     "SUMS",
@@ -85,6 +93,10 @@ __all__ = [
     "DirtyKind",
     "Discrepancy",
     "ExpectationState",
+    "ExportForm",
+    "ExportRun",
+    "ExportState",
+    "ExportWhat",
     "FeeTerms",
     "FileState",
     "GatheredStatement",

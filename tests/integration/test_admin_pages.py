@@ -37,9 +37,12 @@ from checkout.readings import holds, open_cases
 from settlements import books, payouts, reconciliation, resolving
 from settlements.arrivals import look_at_folder
 from settlements.closing import close_periods
+from settlements.exports import runs
 from settlements.formats.source import Bounds
 from settlements.models import (
     Discrepancy,
+    ExportForm,
+    ExportWhat,
     Notice,
     NoticeDelivery,
     NoticeKind,
@@ -163,6 +166,15 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
         reasons=dict.fromkeys(books.KINDS, "looked at"),
         by="ann",
         now=world.clock.now(),
+    )
+    runs.ask(
+        what=ExportWhat.CHARGES,
+        form=ExportForm.CSV,
+        query="",
+        words="everything",
+        by="ann",
+        reason="for the auditors",
+        now=now,
     )
     notice = Notice.objects.create(
         id=uuid4(), kind=NoticeKind.FILES, noticed_at=now.real, title="A file is late", text="…"

@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from checkout.page import snapshot
+from settlements.models import ExportWhat
 from settlements.roles import ANALYST, APPROVER, OPERATOR, ROLES, VIEWER, codename, settle_roles
 from tests.factories import World
 from tests.factories_roles import member
@@ -101,6 +102,21 @@ def test_a_model_s_pages_open_for_exactly_its_roles(model: type) -> None:
         assert client.get(reverse(f"admin:{app}_{name}_add")).status_code == 403, (role, name)
         gone = client.post(reverse(f"admin:{app}_{name}_delete", args=[row_id]), {"post": "yes"})
         assert gone.status_code in {302, 403}, (role, name)
+
+
+@pytest.mark.parametrize(
+    "what", [each for each in ExportWhat if each not in {"journal", "evidence"}]
+)
+def test_an_export_is_asked_for_and_downloaded_by_exactly_its_roles(what: str) -> None:
+    """Analysts and approvers; everybody of finance reads the list of exports (the models' pages)."""
+    address = reverse("admin:settlements_exportrun_ask", args=[what])
+    for role, client in clients():
+        wanted = 200 if role in {ANALYST, APPROVER} else 403
+        assert client.get(address).status_code == wanted, role
+        # No such export: who may download hears so.
+        wanted = 404 if role in {ANALYST, APPROVER} else 403
+        file = reverse("admin:settlements_exportrun_download", args=[0])
+        assert client.post(file).status_code == wanted, role
 
 
 @pytest.mark.parametrize("page", PAGES)

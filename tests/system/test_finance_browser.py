@@ -18,7 +18,9 @@ from checkout.messages import DeadLetter
 from checkout.models import BulkRequeue
 from checkout.requeues import Choice, Limit
 from settlements import reconciliation, resolving
-from settlements.models import Discrepancy, Way
+from settlements.exports import runs
+from settlements.exports.runs import Made
+from settlements.models import Discrepancy, ExportForm, ExportRun, ExportWhat, Way
 from settlements.roles import ANALYST, APPROVER, OPERATOR, VIEWER
 from tests.browser import CHROMIUM, opened_browser, pictures_folder, signed_in
 from tests.factories import World
@@ -88,7 +90,30 @@ def some_work(world: World) -> dict[str, str]:
         "dead-letters": f"{LETTERS}?look=yes&lane=cis#requeue",
         "requeues": "/admin/checkout/bulkrequeue/",
         "requeue": f"/admin/checkout/bulkrequeue/{requeued(world).pk}/change/",
+        "exports": "/admin/settlements/exportrun/",
+        "export": f"/admin/settlements/exportrun/{exported(world).pk}/change/",
     }
+
+
+def exported(world: World) -> ExportRun:
+    """An export that was made, and one that waits."""
+    now = world.clock.now()
+    with transaction.atomic():
+        for form in (ExportForm.CSV, ExportForm.XLSX):
+            runs.ask(
+                what=ExportWhat.CHARGES,
+                form=form,
+                query="state__exact=due",
+                words="By state: Due",
+                by="ann",
+                reason="for the auditors, ticket 882",
+                now=now,
+            )
+        run = runs.claim(now=now)
+        assert run is not None
+        made = Made("1-1.csv", 314, "0" * 64, now.real, 3, Decimal("125.00"))
+        runs.finish(run=run, made=made, now=now)
+    return run
 
 
 def requeued(world: World) -> BulkRequeue:
@@ -127,7 +152,7 @@ def test_every_page_is_accessible_and_silent(
     live_server: Any, browser: Browser, world: World, tmp_path: Path, scheme: str
 ) -> None:
     """0 violations by axe-core and 0 console errors under the policy, in light and in dark."""
-    pages = some_work(world)
+    pages = some_work(world) | {"ask": "/admin/settlements/exportrun/ask/charges/?lane=cis"}
     folder = pictures_folder(tmp_path)
     visitor = signed_in(browser, live_server.url, ANALYST, scheme=scheme)
     found = {}

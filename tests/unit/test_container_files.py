@@ -72,6 +72,7 @@ def test_compose_starts_every_process_of_the_service(compose: dict[str, Any]) ->
         "relay-sqs",
         "relay-kafka",
         "timetable",
+        "export-worker",
         "processor",
         "prepare",
     } <= set(compose["services"])

@@ -20,6 +20,7 @@ from settlements.exports.journal import (
     Journal,
     NotBalanced,
     NotOver,
+    month_of,
     write_journal,
     write_trial_balance,
 )
@@ -181,7 +182,7 @@ def _day(text: str) -> date:
 
 def _month(text: str) -> date:
     try:
-        return date.fromisoformat(f"{text}-01")
+        return month_of(text)
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is not a month such as 2026-10") from None
 

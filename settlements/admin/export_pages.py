@@ -1,0 +1,156 @@
+"""What a list page shows, as rows to export: the page's own filter and search choose them.
+
+The page and the file ask one query set, built by Django's change list from the address alone, so that
+their counts and sums are one (R48); nothing of a page's filters is written down a second time.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG, IGNORED_PARAMS, PAGE_VAR, SEARCH_VAR
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.contrib.messages.api import MessageFailure
+from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, QueryDict
+from django.urls import reverse
+
+from checkout import wiring
+from checkout.desk import printed
+from checkout.models import Attempt, Case, Charge
+from checkout.page import Printed
+from settlements.exports.csv_file import Progress
+from settlements.exports.journal import month_of
+from settlements.exports.lists import chosen_by_page, named
+from settlements.exports.making import (
+    Figures,
+    NotMakeable,
+    closed_month,
+    journal_writer,
+    list_writer,
+)
+from settlements.exports.snapshot import ids_of
+from settlements.models import (
+    LONGEST_QUERY,
+    Discrepancy,
+    ExportForm,
+    ExportRun,
+    ExportWhat,
+    StatementLine,
+)
+
+LISTED: Final[Mapping[ExportWhat, type[Model]]] = {
+    ExportWhat.CHARGES: Charge,
+    ExportWhat.ATTEMPTS: Attempt,
+    ExportWhat.DISCREPANCIES: Discrepancy,
+    ExportWhat.STATEMENT_LINES: StatementLine,
+    ExportWhat.CASES: Case,
+}
+LIST_FORMS: Final = (ExportForm.CSV, ExportForm.CSV_EXCEL, ExportForm.XLSX)
+# What an address says beside the filter: which page of the list, in which order.
+NO_FILTERS: Final = {*IGNORED_PARAMS, PAGE_VAR, ERROR_FLAG} - {SEARCH_VAR}
+
+Person = User | AbstractBaseUser | AnonymousUser
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What would be exported: its query in one spelling and in words, its forms, where it is shown."""
+
+    what: ExportWhat
+    query: str
+    words: str
+    forms: tuple[ExportForm, ...]
+    printed: Printed
+    back: str
+    rows: QuerySet[Any] | None = None
+
+
+def offer(*, what: ExportWhat, query: str, by: Person) -> Offer:
+    """What this address asks for, to this person. Raises NotMakeable, with what to do."""
+    if what == ExportWhat.JOURNAL:
+        return _journal(query, by)
+    return _list(what, query, by)
+
+
+def writer_of(run: ExportRun, progress: Progress) -> Callable[[Path], Figures]:
+    """How an export's file is written, as the person who asked for it may see it now. Raises NotMakeable."""
+    asker = User.objects.filter(username=run.asked_by, is_active=True).first()
+    if asker is None:
+        raise NotMakeable(f"{run.asked_by} has no active account any more; somebody else may ask.")
+    found = offer(what=ExportWhat(run.what), query=run.query, by=asker)
+    if found.rows is None:
+        today = wiring.clock().business_now().date()
+        month = month_of(QueryDict(run.query)["month"])
+        return journal_writer(month=month, today=today, progress=progress)
+    wanted = chosen_by_page(named(found.what), ids=ids_of(found.rows), in_words=found.words)
+    return list_writer(wanted=wanted, form=ExportForm(run.form), progress=progress)
+
+
+def _list(what: ExportWhat, query: str, by: Person) -> Offer:
+    model = LISTED[what]
+    desk = admin.site.get_model_admin(model)
+    request = HttpRequest()
+    request.method, request.user = "GET", by  # type: ignore[assignment]
+    request.GET = _one_spelling(query)  # type: ignore[assignment]
+    if not desk.has_view_permission(request):
+        raise NotMakeable(f"You may not see {desk.opts.verbose_name_plural}.")
+    try:
+        found = desk.get_changelist_instance(request)
+    except (IncorrectLookupParameters, SuspiciousOperation, ValidationError, MessageFailure):
+        raise NotMakeable(
+            f"The list of {desk.opts.verbose_name_plural} knows no such filter: {query}. Choose it on "
+            "the list, then export from there."
+        ) from None
+    asked = request.GET.urlencode()
+    says = printed(found)
+    address = reverse(f"admin:{desk.opts.app_label}_{desk.opts.model_name}_changelist")
+    return Offer(
+        what=what,
+        query=asked,
+        words="everything" if says.chosen == "none" else says.chosen[:500],
+        forms=LIST_FORMS,
+        printed=says,
+        back=f"{address}?{asked}" if asked else address,
+        rows=found.queryset,
+    )
+
+
+def _one_spelling(query: str) -> QueryDict:
+    """The filter of an address, sorted by name, without what is no filter; equal filters, equal text."""
+    if len(query) > LONGEST_QUERY:
+        raise NotMakeable("This filter is too long to be kept; choose fewer values.")
+    given = QueryDict(query)
+    spelled = QueryDict(mutable=True)
+    for name in sorted(given):
+        if name not in NO_FILTERS and given.getlist(name) != [""]:
+            spelled.setlist(name, given.getlist(name))
+    return spelled
+
+
+def _journal(query: str, by: Person) -> Offer:
+    if not by.has_perm("settlements.view_booksclose"):  # type: ignore[union-attr]
+        raise NotMakeable("You may not see closes of the books.")
+    try:
+        month = month_of(QueryDict(query).get("month", ""))
+    except ValueError:
+        raise NotMakeable("Say of which month: ?month=2026-10.") from None
+    close = closed_month(month)
+    return Offer(
+        what=ExportWhat.JOURNAL,
+        query=f"month={month:%Y-%m}",
+        words=f"month {month:%Y-%m}, closed by {close.decided_by}",
+        forms=(ExportForm.ZIP,),
+        printed=Printed(
+            at=wiring.clock().real_now(),
+            chosen=f"month {month:%Y-%m}",
+            count=close.line_count,
+            noun="ledger lines",
+            usd=close.debit,
+        ),
+        back=reverse("admin:settlements_booksclose_change", args=[close.pk]),
+    )
