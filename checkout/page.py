@@ -95,6 +95,15 @@ def month_named(text: str) -> tuple[date, date] | None:
     return date(year, month, 1), date(year, month, monthrange(year, month)[1])
 
 
+def day_named(text: str) -> date | None:
+    """The day that is written as 2026-01-31; None for anything else."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if day.isoformat() == text else None
+
+
 def months_before(today: date) -> list[str]:
     """The names of the month of `today` and of those before it, newest first."""
     names, day = [], today

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, path
 
+from settlements.admin.cash import cash
 from settlements.admin.doubt import in_doubt
 from settlements.admin.home import home
 from settlements.admin.month import month
@@ -12,6 +13,7 @@ from settlements.api import SettlementScheduleOf
 urlpatterns: list[URLPattern] = [
     path("", admin.site.admin_view(home), name="finance_home"),
     path("month/", admin.site.admin_view(month), name="month"),
+    path("cash/", admin.site.admin_view(cash), name="cash"),
     path("in-doubt/", admin.site.admin_view(in_doubt), name="in_doubt"),
     path(
         "checkout/charge/<uuid:charge_id>/proof/",

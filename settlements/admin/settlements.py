@@ -1,13 +1,17 @@
 """What finance reads of settlements: closed periods with their lines, those still open, and payouts."""
 
+from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, fixed_filter, money
+from checkout.page import day_named
 from checkout.targets import creators_named
 from settlements.models import (
     OpenPeriod,
@@ -27,6 +31,36 @@ PayoutStateFilter = fixed_filter(
         "landed": ("landed", Q(landed_on__isnull=False)),
     },
 )
+
+
+def filter_by_link(
+    parameter: str, called: str, on: Callable[[Any], Q], *, read: Callable[[str], Any] = day_named
+) -> type[admin.SimpleListFilter]:
+    """A filter that offers nothing itself: the figure of another page names the day, or the lane."""
+
+    class FilterByLink(admin.SimpleListFilter):
+        title = called
+        parameter_name = parameter
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            named = request.GET.get(parameter, "")
+            return [(named, named)] if read(named) else []
+
+        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+            found = read(self.value() or "")
+            return queryset.filter(on(found)) if found else queryset
+
+    return FilterByLink
+
+
+LandsFilter = filter_by_link(
+    "lands", "not proved, lands on", lambda day: Q(proved_at=None, lands_on=day)
+)
+LeftFilter = filter_by_link(
+    "left", "not landed, left on", lambda day: Q(landed_on=None, value_on=day)
+)
+LandedFilter = filter_by_link("landed", "landed on", lambda day: Q(landed_on=day))
+LaneFilter = filter_by_link("lane", "lane", lambda lane: Q(lane=lane), read=str)
 
 
 class SettlementLineInline(ReadOnlyInline):
@@ -49,6 +83,7 @@ class SettlementAdmin(ReadOnlyAdmin):
         "shown_state",
     )
     list_select_related = ("creator",)
+    list_filter = (LandsFilter,)
     ordering = ("-closed_at", "-id")
     total_of = "net"
     search_fields = ("id",)
@@ -118,7 +153,7 @@ class PayoutAdmin(ReadOnlyAdmin):
         "landed_on",
         "shown_state",
     )
-    list_filter = (PayoutStateFilter,)
+    list_filter = (PayoutStateFilter, LeftFilter, LandedFilter, LaneFilter)
     ordering = ("-value_on", "-id")
     total_of = "net"
     search_fields = ("reference",)

@@ -34,6 +34,7 @@ PAGES: dict[str, set[str]] = {
     "admin:settlements_booksclose_next": ALL_ROLES,
     "admin:checkout_dead_letters": ALL_ROLES,
     "month": ALL_ROLES,
+    "cash": ALL_ROLES,
     "admin:checkout_hold_place": {OPERATOR},
     "admin:settlements_statementimport_upload": {ANALYST, OPERATOR},
     "admin:settlements_statementterms_agree": {ANALYST, OPERATOR},

@@ -1,5 +1,6 @@
 """Payouts add up, land by the bank's own credit, and prove the settlements whose lines they hold."""
 
+import re
 import threading
 from datetime import date
 from decimal import Decimal
@@ -23,9 +24,11 @@ from settlements.models import (
     Settlement,
 )
 from settlements.payouts import Cash, cash_expected
+from settlements.roles import VIEWER
 from settlements.settling import store_default_schedules
 from tests.factories import LANE, World
 from tests.factories_bank import Credit, bank_take_in
+from tests.factories_roles import member, pages_at
 from tests.factories_settlements import statement_text, take_in
 
 pytestmark = pytest.mark.django_db
@@ -385,6 +388,51 @@ def test_cash_by_day_and_lane(world, tmp_path: Path):
     prove(world)
     assert cash_expected(**window) == [Cash(date(2026, 2, 3), LANE, nothing, nothing, NET)]
     assert cash_expected(first=date(2026, 3, 1), last=date(2026, 3, 2)) == []
+
+
+def page(world: World, address: str) -> str:
+    with pages_at(world.clock):
+        answer = member(VIEWER).get(address)
+    assert answer.status_code == 200
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def test_each_figure_of_the_cash_page_leads_to_exactly_its_list(world, tmp_path: Path):
+    """R47: the list behind a figure prints the same sum."""
+    settlements, all_payouts = "/admin/settlements/settlement/", "/admin/settlements/payout/"
+    assert f'<a href="{settlements}?lands={LEFT}">19.99</a>' in page(world, "/admin/cash/")
+    listed = page(world, f"{settlements}?lands={LEFT}")
+    assert "<strong>1 settlement</strong>" in listed
+    assert "19.99 USD" in listed
+    assert "<strong>0 settlements</strong>" in page(world, f"{settlements}?lands=2026-02-03")
+
+    stated(world, tmp_path)
+    link = f"{all_payouts}?left={LEFT}&amp;lane={LANE}"
+    assert f'<a href="{link}">19.11</a>' in page(world, "/admin/cash/")
+    assert "19.11 USD" in page(world, link.replace("&amp;", "&"))
+    assert "<strong>0 payouts</strong>" in page(world, f"{all_payouts}?left={LEFT}&lane=other")
+
+    credited(world, tmp_path, named())
+    prove(world)
+    link = f"{all_payouts}?landed=2026-02-03&amp;lane={LANE}"
+    assert f'<a href="{link}">19.11</a>' in page(world, "/admin/cash/")
+    assert "19.11 USD" in page(world, link.replace("&amp;", "&"))
+
+
+def test_cash_past_its_day_is_said_first(world, tmp_path: Path):
+    assert "Past its day: 19.99 USD promised and not proved." in page(world, "/admin/cash/")
+
+    stated(world, tmp_path)
+    assert "19.11 USD that the processors sent and no bank" in page(world, "/admin/cash/")
+
+    credited(world, tmp_path, named())
+    prove(world)
+    assert "Past its day" not in page(world, "/admin/cash/")
+
+
+def test_a_day_that_is_none_is_said_so(world):
+    assert "“2026-02-30” is no day" in page(world, "/admin/cash/?around=2026-02-30")
+    assert "No settlement lands" in page(world, "/admin/cash/?around=2030-01-01")
 
 
 # --- What the database refuses -------------------------------------------------------------------------

@@ -43,6 +43,7 @@ LETTERS = "/admin/checkout/bulkrequeue/dead-letters/"
 PAGES = {
     "home": "/admin/",
     "month": "/admin/month/",
+    "cash": "/admin/cash/",
     "charges": "/admin/checkout/charge/",
     "cases": "/admin/checkout/case/",
     "in-doubt": "/admin/in-doubt/",
