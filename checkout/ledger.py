@@ -4,13 +4,13 @@ A debit is positive, a credit negative. Billing: receivable against revenue. A c
 its lane against receivable, in the amount that was captured, not in the amount that was asked for.
 A capture the charge cannot take: clearing against unapplied receipts. Void and write-off close what
 is still receivable. A correction moves what captures left receivable to the write-off account, or
-what they took too much to unapplied receipts. Each entry's id is derived from its fact, so a fact posted twice is refused by
-the primary key (R36), and the deferred trigger refuses what does not sum to zero (R34).
+what they took too much to unapplied receipts; that of a match moves what a lane holds. Each entry's
+id is derived from its fact, so a fact posted twice is refused by the primary key (R36), and the deferred trigger refuses what does not sum to zero (R34).
 """
 
 from collections.abc import Mapping
 from decimal import Decimal
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from django.db.models import QuerySet, Sum
 
@@ -40,14 +40,17 @@ def post(
     postings: Mapping[LedgerAccount, Decimal],
     now: Moment,
     subject: UUID | None = None,
+    lane: str = "",
 ) -> LedgerEntry:
     """Write one balanced entry, in USD, dated by the business clock.
 
     Its id is derived from `subject`, the fact it books: the attempt or the charge if none is given.
+    So is the lane of what it posts to clearing, if none is given.
     """
     if sum(postings.values()) != 0:
         raise Unbalanced(f"{kind} of charge {charge.pk}: {dict(postings)}")
     subject = subject or (attempt.pk if attempt else charge.pk)
+    lane = lane or (attempt.lane if attempt else charge.lane)
     entry = LedgerEntry.objects.create(
         id=LedgerEntry.derive_id(subject=subject, kind=kind),
         kind=kind,
@@ -59,7 +62,7 @@ def post(
         LedgerPosting(
             entry=entry,
             account=account,
-            lane=(attempt.lane if attempt else charge.lane) if account == A.CLEARING else "",
+            lane=lane if account == A.CLEARING else "",
             creator_id=charge.creator_id,
             charge=charge,
             amount=usd(amount),
@@ -114,6 +117,39 @@ def correct(
         charge=charge,
         postings={A.RECEIVABLE: receivable, against: -receivable},
         subject=subject,
+        now=now,
+    )
+
+
+def correct_clearing(
+    *,
+    charge: Charge,
+    attempt: Attempt,
+    amount: Decimal,
+    against: LedgerAccount,
+    subject: UUID,
+    now: Moment,
+) -> LedgerEntry:
+    """Move what the attempt's lane holds of a capture by this much, as two people decided."""
+    return post(
+        kind=EntryKind.CORRECTED,
+        charge=charge,
+        postings={A.CLEARING: amount, against: -amount},
+        subject=subject,
+        lane=attempt.lane,
+        now=now,
+    )
+
+
+def reverse(*, entry: LedgerEntry, now: Moment) -> LedgerEntry:
+    """A correction's accounts, the other way round: entries are never changed (R35)."""
+    postings = list(entry.postings.order_by("id"))
+    return post(
+        kind=EntryKind.CORRECTED,
+        charge=entry.charge,
+        postings={LedgerAccount(each.account): -each.amount for each in postings},
+        subject=uuid5(entry.pk, "reversal"),
+        lane=next((each.lane for each in postings if each.lane), ""),
         now=now,
     )
 

@@ -46,7 +46,7 @@ def propose_verdict(
     if amount is not None and amount < CENT:
         raise NotInDoubt("nothing was captured: propose that it was not charged")
     charge, attempt = locked_attempt(attempt_id)
-    _require_silence(attempt, now=now, gateways=gateways, ages=ages)
+    require_silence(attempt, now=now, gateways=gateways, ages=ages)
     case = open_case(
         CaseKind.IN_DOUBT, charge, subject=str(attempt.pk), reason=reason[:500], now=now
     )
@@ -58,7 +58,7 @@ def propose_verdict(
     return case
 
 
-def _require_silence(
+def require_silence(
     attempt: Attempt, *, now: Moment, gateways: Mapping[str, Gateway], ages: Ages
 ) -> None:
     """No verdict while its request may still be on its way, or while the resolver has not asked."""
@@ -98,7 +98,7 @@ def approve_verdict(
         raise NotApprovable(f"it is closed: {case.closed_because}")
     if case.proposed_by == by:
         raise NotApprovable("who proposed it does not approve it")
-    _require_silence(attempt, now=now, gateways=gateways, ages=ages)
+    require_silence(attempt, now=now, gateways=gateways, ages=ages)
     if case.detail["sends"] != attempt.sends:
         raise NotInDoubt("it was sent again since the proposal: propose anew")
     case.approved_by, case.approved_at = by, now.real

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Final
 
 from checkout.clock import Moment
 from checkout.models import Attempt, AttemptOutcome, Case, CaseKind, Charge, ChargeState
 from settlements.expectations import statement_zone
-from settlements.models import STANDING, Code, Discrepancy, Kind, StatementExpectation
+from settlements.models import MatchedAttempt, Proposal, StatementExpectation, StatementLine
+from settlements.pairing import like_attempt, unmatched_lines
 
 # The oldest of them; a page that holds more is not read to its end.
 MOST_SHOWN: Final = 50
@@ -25,8 +26,10 @@ class Doubt:
     file: StatementExpectation | None
     # What one person proposed and another has not approved yet.
     proposal: Case | None
-    # Unmatched statement lines of the same amount: the capture may be one of them.
-    lines: Sequence[Discrepancy]
+    # Unmatched lines of the same account and amount, near in time: the capture may be one of them.
+    lines: Sequence[StatementLine]
+    # The match by hand that it waits in.
+    match: Proposal | None
 
     @property
     def at_risk(self) -> Decimal:
@@ -61,25 +64,25 @@ def doubts(*, now: Moment) -> list[Doubt]:
     }
     known = [(charge, attempts[charge.pk]) for charge in oldest if charge.pk in attempts]
     proposals = _proposals([attempt for _, attempt in known])
-    offset = now.business - now.real
     return [
-        _doubt(charge, attempt, proposals.get(str(attempt.pk)), attempt.last_sent_at + offset)
+        _doubt(charge, attempt, proposals.get(str(attempt.pk)), now=now)
         for charge, attempt in known
     ]
 
 
-def _doubt(charge: Charge, attempt: Attempt, proposal: Case | None, sent: datetime) -> Doubt:
-    day = sent.astimezone(statement_zone(attempt.lane)).date()
-    unmatched = Discrepancy.objects.filter(
-        STANDING, kind=Kind.STATEMENT, code=Code.UNMATCHED, actual=attempt.amount
-    )
+def _doubt(charge: Charge, attempt: Attempt, proposal: Case | None, *, now: Moment) -> Doubt:
+    like = like_attempt(attempt, now=now)
+    day = like.at.astimezone(statement_zone(attempt.lane)).date()
+    matched = MatchedAttempt.objects.filter(attempt=attempt, in_force=True)
+    waits = matched.select_related("proposal").first()
     return Doubt(
         attempt=attempt,
         charge=charge,
         file_day=day,
         file=StatementExpectation.objects.filter(lane=attempt.lane, day=day).first(),
         proposal=proposal,
-        lines=list(unmatched.order_by("-opened_at", "-id")[:3]),
+        lines=unmatched_lines(like=like),
+        match=waits.proposal if waits else None,
     )
 
 

@@ -30,6 +30,7 @@ from settlements.models import (
     NoticeKind,
     Proposal,
     StatementExpectation,
+    Way,
 )
 from settlements.paging import ABOUT_FILES, Limits, Reason, Standing, standing
 
@@ -201,12 +202,18 @@ def _proposals(terms: Terms) -> dict[str, tuple[Decimal, str]]:
     return {
         f"proposal:{row.pk}": (
             row.absolute,
-            f"- proposal {row.pk}, {row.way}: {_count(row.count, 'discrepancy', 'discrepancies')},"
+            f"- proposal {row.pk}, {row.way}: {_rows(row)},"
             f" {row.absolute:,.2f} USD absolute, {row.net:+,.2f} net:"
             f" {terms.link(f'{PROPOSALS}{row.pk}/change/')}",
         )
         for row in Proposal.objects.filter(decision=Decision.OPEN).order_by("id")[:MOST_SUBJECTS]
     }
+
+
+def _rows(proposal: Proposal) -> str:
+    if proposal.way == Way.MATCHED:
+        return f"{proposal.count} lines and attempts"
+    return _count(proposal.count, "discrepancy", "discrepancies")
 
 
 def _requeues(terms: Terms) -> dict[str, tuple[Decimal, str]]:

@@ -4,12 +4,13 @@ It reads everything anew from the records themselves, not from what the last pas
 found: a person who doubts a pass must not be shown that pass again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 from django.db import connection
 
@@ -33,6 +34,7 @@ from settlements.models import (
     ExpectationState,
     ImportState,
     LineType,
+    MatchedLine,
     StatementExpectation,
     StatementLine,
     TopicRecord,
@@ -81,6 +83,9 @@ class Facts:
     lines: Sequence[StatementLine]
     days: Sequence[StatementExpectation]
     discrepancies: Sequence[Discrepancy]
+    # What two people matched by hand and is believed: attempt → proposal, and the lines' ids.
+    matches: Mapping[UUID, int]
+    matched_lines: frozenset[int]
 
     @property
     def captures(self) -> list[Attempt]:
@@ -95,11 +100,15 @@ class Facts:
     @property
     def corrected(self) -> Decimal:
         """By how much two people moved the receivable."""
+        return self.moved(LedgerAccount.RECEIVABLE)
+
+    def moved(self, account: LedgerAccount) -> Decimal:
+        """By how much corrections of two people moved an account."""
         entries = {entry.pk for entry in self.entries if entry.kind == EntryKind.CORRECTED}
         return _sum(
             posting.amount
             for posting in self.postings
-            if posting.entry_id in entries and posting.account == LedgerAccount.RECEIVABLE
+            if posting.entry_id in entries and posting.account == account
         )
 
     @property
@@ -159,7 +168,14 @@ def read_facts(charge: Charge) -> Facts:
         .select_related("pending", "published")
         .order_by("id")
     )
-    lines = StatementLine.objects.filter(key__in=[attempt.pk for attempt in attempts])
+    ids = [attempt.pk for attempt in attempts]
+    matches, matched_lines = _believed(_MATCHED_ATTEMPTS, ids), frozenset[int]()
+    if matches:
+        rows = MatchedLine.objects.filter(proposal__in=matches.values())
+        matched_lines = frozenset(rows.values_list("line_id", flat=True))
+    named = set(StatementLine.objects.filter(key__in=ids).values_list("pk", flat=True))
+    wanted = (named - _believed(_MATCHED_LINES, ids).keys()) | matched_lines
+    lines = StatementLine.objects.filter(pk__in=wanted)
     events = [message.event_id for message in messages if message.door == Door.KAFKA]
     return Facts(
         charge=charge,
@@ -174,7 +190,31 @@ def read_facts(charge: Charge) -> Facts:
         lines=list(lines.select_related("statement").order_by("id")),
         days=_days(attempts),
         discrepancies=list(Discrepancy.objects.filter(charge=charge).order_by("opened_at", "id")),
+        matches=matches,
+        matched_lines=matched_lines,
     )
+
+
+# Matches of which no row has changed since they were approved, as the comparisons take them.
+_MATCHED_ATTEMPTS: Final = """
+    SELECT m.attempt_id, p.id FROM settlements_matchedattempt m
+    JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+    WHERE m.attempt_id = ANY(%(ids)s) AND m.in_force
+      AND settlements_match_holds(p.id, p.count, p.absolute, p.net)
+"""
+_MATCHED_LINES: Final = """
+    SELECT m.line_id, p.id FROM settlements_matchedline m
+    JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+    WHERE m.key = ANY(%(ids)s) AND m.in_force
+      AND settlements_match_holds(p.id, p.count, p.absolute, p.net)
+"""
+
+
+def _believed(query: str, ids: Sequence[UUID]) -> dict[Any, int]:
+    """The attempt or line of each match that is believed, and its proposal."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, {"ids": list(ids)})
+        return dict(cursor.fetchall())
 
 
 def _owed(charge: Charge) -> Decimal | None:
@@ -237,7 +277,8 @@ def _captured(facts: Facts) -> Tick:
         extra = facts.captured - facts.applied
         text = f"{_usd(extra)} was captured that the charge could not take; it is owed back."
         return Tick(name, Verdict.DISCREPANT, facts.captured, text)
-    if facts.captures and facts.applied != facts.right_amount:
+    # What two people approved stands beside the capture.
+    if facts.captures and facts.applied - facts.corrected != facts.right_amount:
         text = (
             f"{_difference(facts.right_amount, facts.applied)}: {_usd(facts.right_amount)} was owed, "
             f"{_usd(facts.applied)} was captured."
@@ -297,7 +338,8 @@ def _booked(facts: Facts) -> Tick:
     name, sums = "Ledger", dict.fromkeys(LedgerAccount, NOTHING)
     for posting in facts.postings:
         sums[LedgerAccount(posting.account)] += posting.amount
-    posted, still = sums[LedgerAccount.CLEARING], sums[LedgerAccount.RECEIVABLE]
+    posted = sums[LedgerAccount.CLEARING] - facts.moved(LedgerAccount.CLEARING)
+    still = sums[LedgerAccount.RECEIVABLE]
     if sum(sums.values()) != 0:
         text = f"The postings sum to {_usd(sum(sums.values(), NOTHING))}, not to 0.00."
         return Tick(name, Verdict.DISCREPANT, posted, text)
@@ -354,13 +396,23 @@ def _settled(facts: Facts, *, now: datetime) -> Tick:
         for line in facts.lines
         if line.type == LineType.CHARGE and line.statement.state == ImportState.ACCEPTED
     ]
-    gross = _sum(line.gross for line in lines)
+    beside = [line for line in lines if line.pk not in facts.matched_lines]
+    matched = [capture for capture in facts.captures if capture.pk in facts.matches]
+    # A match shows its attempts' captures, whatever else its lines tell of.
+    gross = _sum(line.gross for line in beside) + _sum(each.captured_amount for each in matched)
     if not facts.captures and not lines:
         return Tick(name, Verdict.NONE, None, "Nothing was captured, so no statement shows it.")
     if lines and gross != facts.captured:
         text = f"{_difference(facts.captured, gross)}: {len(lines)} lines say {_usd(gross)}, "
         text += f"{_usd(facts.captured)} was captured."
         return Tick(name, Verdict.DISCREPANT, gross, text)
+    if matched:
+        told = [line for line in lines if line.pk in facts.matched_lines]
+        text = (
+            f"Matched by two people in proposal {facts.matches[matched[0].pk]}: {len(told)} "
+            f"line{'' if len(told) == 1 else 's'} of {_usd(_sum(line.gross for line in told))}."
+        )
+        return Tick(name, Verdict.PROVED, facts.captured, text)
     if lines:
         file = lines[0].statement
         text = (

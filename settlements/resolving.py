@@ -44,16 +44,16 @@ class NotReopenable(Exception):
 
 def assign(*, discrepancy_ids: Collection[int], to: str, by: str, reason: str, now: Moment) -> int:
     """Let this person look into these; an empty name frees them. Returns how many."""
-    rows = _locked(discrepancy_ids)
+    rows = lock_discrepancies(discrepancy_ids)
     Discrepancy.objects.filter(pk__in=[row.pk for row in rows]).update(assigned_to=to)
-    _trail(rows, ActionKind.ASSIGNED, by=by, reason=reason, now=now, assigned_to=to)
+    record_actions(rows, ActionKind.ASSIGNED, by=by, reason=reason, now=now, assigned_to=to)
     return len(rows)
 
 
 def note(*, discrepancy_ids: Collection[int], by: str, text: str, now: Moment) -> int:
     """Write something down about these; returns how many."""
-    rows = _locked(discrepancy_ids)
-    _trail(rows, ActionKind.NOTED, by=by, reason=text, now=now)
+    rows = lock_discrepancies(discrepancy_ids)
+    record_actions(rows, ActionKind.NOTED, by=by, reason=text, now=now)
     return len(rows)
 
 
@@ -65,7 +65,7 @@ def propose(
     Raises NotProposable, naming the first that stands no more, is proposed already, or whose kind does
     not allow the way.
     """
-    rows = _locked(discrepancy_ids)
+    rows = lock_discrepancies(discrepancy_ids)
     if not rows:
         raise NotProposable("choose at least one discrepancy")
     for row in rows:
@@ -85,7 +85,7 @@ def propose(
         for row in rows
     )
     Discrepancy.objects.filter(pk__in=[row.pk for row in rows]).update(proposal=proposal)
-    _trail(rows, ActionKind.PROPOSED, by=by, reason=reason, now=now, proposal=proposal)
+    record_actions(rows, ActionKind.PROPOSED, by=by, reason=reason, now=now, proposal=proposal)
     return proposal
 
 
@@ -107,10 +107,10 @@ def approve(*, proposal_id: int, seen: str, by: str, reason: str, now: Moment) -
     if anything of it has changed since it was proposed or since the page was shown.
     """
     _lock_creators(proposal_id)
-    proposal = _undecided(proposal_id)
+    proposal = lock_undecided(proposal_id)
     if proposal.proposed_by == by:
         raise NotDecidable("who proposed it does not approve it")
-    rows = _locked(proposal.items.values_list("discrepancy_id", flat=True))
+    rows = lock_discrepancies(proposal.items.values_list("discrepancy_id", flat=True))
     now_digest = digest_of(proposal.way, ((row.pk, row.expected, row.actual) for row in rows))
     standing = all(row.is_standing and row.proposal_id == proposal.pk for row in rows)
     if not standing or now_digest != proposal.sha256:
@@ -119,15 +119,15 @@ def approve(*, proposal_id: int, seen: str, by: str, reason: str, now: Moment) -
         raise NotDecidable("the page showed something else: look at it again")
     if proposal.way == Way.CORRECTED:
         _post_corrections(proposal, now=now)
-    _decide(proposal, Decision.APPROVED, by=by, reason=reason, now=now)
+    record_decision(proposal, Decision.APPROVED, by=by, reason=reason, now=now)
     Discrepancy.objects.filter(proposal=proposal).update(resolved_at=now.real)
-    _trail(rows, ActionKind.APPROVED, by=by, reason=reason, now=now, proposal=proposal)
+    record_actions(rows, ActionKind.APPROVED, by=by, reason=reason, now=now, proposal=proposal)
     return proposal
 
 
 def refuse(*, proposal_id: int, by: str, reason: str, now: Moment) -> Proposal:
-    """Send a proposal back: its discrepancies stand, free for another. Raises NotDecidable."""
-    proposal = _undecided(proposal_id)
+    """Send a proposal or a match back: what it is about is free for another. Raises NotDecidable."""
+    proposal = lock_undecided(proposal_id)
     if proposal.proposed_by == by:
         raise NotDecidable("who proposed it withdraws it")
     return _give_back(proposal, Decision.REFUSED, ActionKind.REFUSED, by=by, reason=reason, now=now)
@@ -135,7 +135,7 @@ def refuse(*, proposal_id: int, by: str, reason: str, now: Moment) -> Proposal:
 
 def withdraw(*, proposal_id: int, by: str, reason: str, now: Moment) -> Proposal:
     """Take one's own or a colleague's proposal back before it is decided. Raises NotDecidable."""
-    proposal = _undecided(proposal_id)
+    proposal = lock_undecided(proposal_id)
     return _give_back(
         proposal, Decision.WITHDRAWN, ActionKind.WITHDRAWN, by=by, reason=reason, now=now
     )
@@ -148,7 +148,7 @@ def reopen(*, discrepancy_ids: Collection[int], by: str, reason: str, now: Momen
     """
     resolved = Discrepancy.objects.filter(pk__in=discrepancy_ids)
     _lock_in_order(resolved.values_list("creator_id", flat=True))
-    rows = _locked(discrepancy_ids)
+    rows = lock_discrepancies(discrepancy_ids)
     for row in rows:
         if row.resolved_at is None or row.proposal_id is None:
             raise NotReopenable(f"discrepancy {row.pk} was not resolved by hand")
@@ -156,9 +156,11 @@ def reopen(*, discrepancy_ids: Collection[int], by: str, reason: str, now: Momen
             proposal_id=row.proposal_id, discrepancy=row
         )
         if item.entry is not None:
-            item.reversal = _reverse(item.entry, now=now)
+            item.reversal = ledger.reverse(entry=item.entry, now=now)
             item.save(update_fields=["reversal"])
-        _trail([row], ActionKind.REOPENED, by=by, reason=reason, now=now, proposal=row.proposal)
+        record_actions(
+            [row], ActionKind.REOPENED, by=by, reason=reason, now=now, proposal=row.proposal
+        )
     Discrepancy.objects.filter(pk__in=[row.pk for row in rows]).update(
         resolved_at=None, proposal=None
     )
@@ -201,20 +203,6 @@ def _correct(charge: Charge, item: ProposalItem, *, now: Moment) -> LedgerEntry:
     )
 
 
-def _reverse(entry: LedgerEntry, *, now: Moment) -> LedgerEntry:
-    """The same accounts, the other way round: entries are never changed (R35)."""
-    amounts = {LedgerAccount(p.account): p.amount for p in entry.postings.order_by("id")}
-    moved = amounts.pop(LedgerAccount.RECEIVABLE)
-    (against,) = amounts
-    return ledger.correct(
-        charge=entry.charge,
-        receivable=-moved,
-        against=against,
-        subject=uuid5(entry.pk, "reversal"),
-        now=now,
-    )
-
-
 # --- Rows and locks --------------------------------------------------------------------------------
 
 
@@ -230,19 +218,24 @@ def _lock_in_order(creator_ids: Iterable[UUID | None]) -> None:
     list(rows.order_by("pk").values_list("pk", flat=True))
 
 
-def _locked(ids: Iterable[int]) -> list[Discrepancy]:
+def lock_discrepancies(ids: Iterable[int]) -> list[Discrepancy]:
+    """These discrepancies in id order, locked until the transaction ends."""
     rows: QuerySet[Discrepancy] = Discrepancy.objects.select_for_update(no_key=True)
     return list(rows.filter(pk__in=list(ids)).order_by("pk"))
 
 
-def _undecided(proposal_id: int) -> Proposal:
+def lock_undecided(proposal_id: int) -> Proposal:
+    """The proposal, locked. Raises NotDecidable if it was decided."""
     proposal = Proposal.objects.select_for_update(no_key=True).get(pk=proposal_id)
     if proposal.decision != Decision.OPEN:
         raise NotDecidable(f"it was {proposal.decision} by {proposal.decided_by}")
     return proposal
 
 
-def _decide(proposal: Proposal, decision: Decision, *, by: str, reason: str, now: Moment) -> None:
+def record_decision(
+    proposal: Proposal, decision: Decision, *, by: str, reason: str, now: Moment
+) -> None:
+    """Write what was decided; from here on nothing of the proposal changes."""
     proposal.decision, proposal.decided_by = decision, by
     proposal.decided_at, proposal.decided_because = now.real, reason
     proposal.save(update_fields=["decision", "decided_by", "decided_at", "decided_because"])
@@ -253,15 +246,16 @@ def _decide(proposal: Proposal, decision: Decision, *, by: str, reason: str, now
 def _give_back(
     proposal: Proposal, decision: Decision, kind: ActionKind, *, by: str, reason: str, now: Moment
 ) -> Proposal:
-    rows = _locked(proposal.items.values_list("discrepancy_id", flat=True))
-    _decide(proposal, decision, by=by, reason=reason, now=now)
+    rows = lock_discrepancies(proposal.discrepancies.values_list("pk", flat=True))
+    record_decision(proposal, decision, by=by, reason=reason, now=now)
     Discrepancy.objects.filter(proposal=proposal).update(proposal=None)
-    _trail(rows, kind, by=by, reason=reason, now=now, proposal=proposal)
+    about: list[Discrepancy | None] = [*rows, *([None] if proposal.way == Way.MATCHED else [])]
+    record_actions(about, kind, by=by, reason=reason, now=now, proposal=proposal)
     return proposal
 
 
-def _trail(
-    rows: Iterable[Discrepancy],
+def record_actions(
+    rows: Iterable[Discrepancy | None],
     kind: ActionKind,
     *,
     by: str,
@@ -270,6 +264,7 @@ def _trail(
     proposal: Proposal | None = None,
     assigned_to: str = "",
 ) -> None:
+    """A line of the trail for each; None is the match itself."""
     DeskAction.objects.bulk_create(
         DeskAction(
             discrepancy=row,

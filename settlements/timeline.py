@@ -160,6 +160,12 @@ def _discrepancies(facts: Facts) -> Iterator[Happening]:
     for action in DeskAction.objects.filter(discrepancy__in=facts.discrepancies).order_by("id"):
         text = f"{action.by}, discrepancy {action.discrepancy_id} {action.kind}: {action.reason}"
         yield Happening(action.at, "decision", "open", text)
+    matches = DeskAction.objects.filter(
+        discrepancy=None, proposal__matched_attempts__attempt__in=facts.attempts
+    )
+    for action in matches.order_by("id"):
+        text = f"{action.by}, match {action.proposal_id} {action.kind}: {action.reason}"
+        yield Happening(action.at, "decision", "open", text)
 
 
 def _decisions(charge: Charge) -> Iterable[Happening]:

@@ -18,6 +18,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from checkout import wiring
 from checkout.desk import (
     MOST_COUNTED,
     Question,
@@ -33,6 +34,7 @@ from checkout.desk import (
 from checkout.models import Charge
 from checkout.targets import creators_named
 from settlements import resolving
+from settlements.admin.matching import offers
 from settlements.admin.proof import proof_link
 from settlements.explaining import hints
 from settlements.models import STANDING, DeskAction, Discrepancy, FeeTerms, Kind, Way, ways_of
@@ -187,7 +189,9 @@ class AssignForm(ReasonForm):
 class ProposeForm(ReasonForm):
     """In which way it is resolved."""
 
-    way = forms.ChoiceField(label="Way", choices=Way.choices)
+    way = forms.ChoiceField(
+        label="Way", choices=[(w.value, w.label) for w in (Way.ACCEPTED, Way.CORRECTED)]
+    )
     field_order = ["way", "reason"]
 
 
@@ -256,6 +260,7 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
             "opposite": _opposite(row),
             "others": _others(row),
             "ways": [way.label for way in ways_of(row)],
+            "offers": offers(row, now=wiring.clock().now()),
             "trail": row.trail.order_by("at", "id"),
             "may_decide": self.has_decide_permission(request),
             "state": self.shown_state(row),

@@ -41,5 +41,6 @@ def _in_doubt(request: HttpRequest) -> HttpResponse:
         "me": request.user.get_username(),
         "may_propose": request.user.has_perm("checkout.change_attempt"),
         "may_approve": request.user.has_perm("checkout.approve_case"),
+        "may_match": request.user.has_perm("settlements.change_discrepancy"),
     }
     return TemplateResponse(request, "admin/in_doubt.html", context)

@@ -1,17 +1,19 @@
-"""What was proposed about discrepancies, and the page on which another person decides it."""
+"""What was proposed about discrepancies or as a match, and the page on which another person decides it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from checkout import wiring
 from checkout.clock import Moment
 from checkout.desk import (
     ReadOnlyAdmin,
@@ -19,10 +21,12 @@ from checkout.desk import (
     badge,
     decide_proposed,
     fixed_filter,
+    in_commit,
     money,
     require_right,
 )
-from settlements import resolving
+from settlements import matching, resolving
+from settlements.admin.matching import match_of_proposal
 from settlements.admin.proof import proof_link
 from settlements.models import Decision, Proposal, ProposalItem, Way, digest_of
 
@@ -89,7 +93,12 @@ class ProposalAdmin(ReadOnlyAdmin):
             self.admin_site.admin_view(self.decide_view),
             name="settlements_proposal_decide",
         )
-        return [decide, *super().get_urls()]
+        take_apart = path(
+            "<int:proposal_id>/take-apart/",
+            self.admin_site.admin_view(self.take_apart_view),
+            name="settlements_proposal_take_apart",
+        )
+        return [decide, take_apart, *super().get_urls()]
 
     def beside(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """Exactly what would be approved, as it stands at this moment."""
@@ -100,16 +109,20 @@ class ProposalAdmin(ReadOnlyAdmin):
         present = [(i.discrepancy_id, i.discrepancy.expected, i.discrepancy.actual) for i in items]
         mine = row.proposed_by == request.user.get_username()
         is_open = row.decision == Decision.OPEN
-        return {
+        about = {
             "shown": shown,
             "seen": digest_of(row.way, present),
             "is_changed": any(each.is_changed for each in shown),
+        }
+        return (match_of_proposal(row) if row.way == Way.MATCHED else about) | {
+            "is_match": row.way == Way.MATCHED,
             "is_open": is_open,
             "state": self.shown_state(row),
             "net": f"{row.net:+,.2f}",
             "absolute": money(row.absolute),
             "may_approve": is_open and not mine and self.has_approve_permission(request),
             "may_withdraw": is_open and request.user.has_perm("settlements.change_discrepancy"),
+            "may_take_apart": request.user.has_perm("settlements.change_discrepancy"),
             "is_mine": mine,
             "form": ReasonForm(),
         }
@@ -124,32 +137,68 @@ class ProposalAdmin(ReadOnlyAdmin):
             may_approve=self.has_approve_permission(request),
             may_withdraw=request.user.has_perm("settlements.change_discrepancy"),
         )
+        proposal = get_object_or_404(Proposal, pk=proposal_id)
         return decide_proposed(
             self,
             request,
-            get_object_or_404(Proposal, pk=proposal_id),
-            act=lambda reason, seen: _act(
-                decision, proposal_id=proposal_id, seen=seen, by=by, reason=reason
-            ),
+            proposal,
+            act=lambda reason, seen: _act(decision, proposal, seen=seen, by=by, reason=reason),
             refusals=resolving.NotDecidable,
         )
 
+    def take_apart_view(self, request: HttpRequest, proposal_id: int) -> HttpResponse:
+        """Let an approved match be believed no more, with a reason; then back to its page."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not request.user.has_perm("settlements.change_discrepancy"):
+            raise PermissionDenied
+        proposal, form = get_object_or_404(Proposal, pk=proposal_id), ReasonForm(request.POST)
+        back = HttpResponseRedirect(
+            reverse("admin:settlements_proposal_change", args=[proposal_id])
+        )
+        if not form.is_valid():
+            self.message_user(request, "Say why, in 5 to 300 characters.", messages.ERROR)
+            return back
+        by, reason = request.user.get_username(), form.cleaned_data["reason"]
+        try:
+            in_commit(
+                lambda now: matching.take_apart(
+                    proposal_id=proposal_id, by=by, reason=reason, now=now
+                )
+            )
+        except resolving.NotDecidable as refusal:
+            self.message_user(request, f"Nothing was done: {refusal}.", messages.WARNING)
+            return back
+        self.log_change(request, proposal, f"taken apart: {reason}")
+        self.message_user(request, f"{proposal} is taken apart.".capitalize())
+        return back
+
 
 def _act(
-    decision: str, *, proposal_id: int, seen: str, by: str, reason: str
+    decision: str, proposal: Proposal, *, seen: str, by: str, reason: str
 ) -> Callable[[Moment], Proposal]:
     match decision:
+        case "approve" if proposal.way == Way.MATCHED:
+            return lambda now: matching.approve(
+                proposal_id=proposal.pk,
+                seen=seen,
+                by=by,
+                reason=reason,
+                now=now,
+                gateways=wiring.gateways(),
+                ages=wiring.ages(),
+            )
         case "approve":
             return lambda now: resolving.approve(
-                proposal_id=proposal_id, seen=seen, by=by, reason=reason, now=now
+                proposal_id=proposal.pk, seen=seen, by=by, reason=reason, now=now
             )
         case "refuse":
             return lambda now: resolving.refuse(
-                proposal_id=proposal_id, by=by, reason=reason, now=now
+                proposal_id=proposal.pk, by=by, reason=reason, now=now
             )
         case _:
             return lambda now: resolving.withdraw(
-                proposal_id=proposal_id, by=by, reason=reason, now=now
+                proposal_id=proposal.pk, by=by, reason=reason, now=now
             )
 
 

@@ -1,10 +1,20 @@
 -- Left: what is owed, and the charge's state. Right: what the processor said it captured.
+WITH corrected AS MATERIALIZED (
+  -- What two people approved with a match: it moved what is owed of the charge by its difference.
+  SELECT p.charge_id, sum(p.amount) AS amount
+  FROM reconcile_creator k
+  JOIN settlements_matchedattempt m ON m.creator_id = k.id
+  CROSS JOIN LATERAL (VALUES (m.entry_id), (m.reversal_id)) AS posted(id)
+  JOIN checkout_ledgerposting p ON p.entry_id = posted.id AND p.account = 'receivable'
+  GROUP BY p.charge_id
+)
 SELECT x.code, c.id::text AS subject, c.creator_id AS key, c.id AS charge_id, c.creator_id, c.lane,
        x.expected, x.actual, x.explanation
 FROM reconcile_creator k
 JOIN checkout_charge c ON c.creator_id = k.id
 LEFT JOIN reconcile_owed o
   ON o.subscription_id = c.subscription_id AND o.period_start = c.period_start
+LEFT JOIN corrected ON corrected.charge_id = c.id
 CROSS JOIN LATERAL (SELECT coalesce(o.amount, c.amount) AS amount) owed
 CROSS JOIN LATERAL (
   SELECT sum(a.captured_amount) FILTER (WHERE a.outcome = 'captured') AS applied,
@@ -14,8 +24,8 @@ CROSS JOIN LATERAL (
   FROM checkout_attempt a WHERE a.charge_id = c.id
 ) captured
 CROSS JOIN LATERAL (VALUES
-  (CASE WHEN captured.applied < owed.amount THEN 'under_charge'
-        WHEN captured.applied > owed.amount THEN 'surplus' END,
+  (CASE WHEN captured.applied - coalesce(corrected.amount, 0.00) < owed.amount THEN 'under_charge'
+        WHEN captured.applied - coalesce(corrected.amount, 0.00) > owed.amount THEN 'surplus' END,
    owed.amount, captured.applied,
    settlements_difference(owed.amount, captured.applied) || ': ' || settlements_usd(owed.amount)
      || ' was owed, ' || settlements_usd(captured.applied) || ' was captured.'),

@@ -67,8 +67,13 @@ CROSS JOIN LATERAL (
       -- What two people approved, and nothing else, moves it further.
       SELECT sum(p.amount) FROM checkout_ledgerentry e
       JOIN checkout_ledgerposting p ON p.entry_id = e.id AND p.account = 'receivable'
-      JOIN settlements_proposalitem i ON e.id IN (i.entry_id, i.reversal_id)
-      JOIN settlements_proposal d ON d.id = i.proposal_id AND d.decision = 'approved'
-      WHERE e.charge_id = c.id AND e.kind = 'corrected'), 0.00) AS amount
+      WHERE e.charge_id = c.id AND e.kind = 'corrected' AND EXISTS (
+        SELECT 1 FROM settlements_proposalitem i
+        JOIN settlements_proposal d ON d.id = i.proposal_id AND d.decision = 'approved'
+        WHERE e.id IN (i.entry_id, i.reversal_id)
+        UNION ALL
+        SELECT 1 FROM settlements_matchedattempt m
+        JOIN settlements_proposal d ON d.id = m.proposal_id AND d.decision = 'approved'
+        WHERE e.id IN (m.entry_id, m.reversal_id))), 0.00) AS amount
 ) right_is
 WHERE books.receivable <> right_is.amount

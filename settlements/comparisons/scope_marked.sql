@@ -37,3 +37,22 @@ UNION
 -- Published, and the topic has been read further since.
 SELECT o.key FROM checkout_publishedmessage p JOIN checkout_outboxmessage o ON o.id = p.message_id
 WHERE p.door = 'kafka' AND p.seen_at IS NULL;
+
+-- One row of a match by hand changed: its other lines and attempts are believed no more, or again.
+WITH near AS (
+  SELECT m.proposal_id AS id FROM reconcile_line k
+  JOIN settlements_matchedline m ON m.key = k.key AND m.in_force
+  UNION
+  SELECT m.proposal_id FROM reconcile_creator k
+  JOIN settlements_matchedattempt m ON m.creator_id = k.id AND m.in_force
+), lines AS (
+  INSERT INTO reconcile_line
+  SELECT m.key FROM near JOIN settlements_matchedline m ON m.proposal_id = near.id
+  ON CONFLICT DO NOTHING
+)
+INSERT INTO reconcile_creator
+SELECT m.creator_id FROM near JOIN settlements_matchedattempt m ON m.proposal_id = near.id
+UNION
+SELECT a.creator_id FROM near JOIN settlements_matchedline m ON m.proposal_id = near.id
+JOIN checkout_attempt a ON a.id = m.key
+ON CONFLICT DO NOTHING;

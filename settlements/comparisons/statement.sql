@@ -9,13 +9,49 @@ files AS (
 attempts AS (
   SELECT a.* FROM reconcile_creator k JOIN checkout_attempt a ON a.creator_id = k.id
 ),
+matches AS MATERIALIZED (
+  -- Made by hand, and few: each that something looked at belongs to, while every row of it still reads
+  -- as two people approved it. One that changed since is believed no more.
+  SELECT p.id, p.count FROM (
+    SELECT m.proposal_id AS id FROM reconcile_creator k
+    JOIN settlements_matchedattempt m ON m.creator_id = k.id AND m.in_force
+    UNION
+    SELECT m.proposal_id FROM reconcile_line k
+    JOIN settlements_matchedline m ON m.key = k.key AND m.in_force
+    UNION
+    SELECT m.proposal_id FROM attempts a
+    JOIN settlements_matchedline m ON m.key = a.id AND m.in_force
+  ) near
+  JOIN settlements_proposal p ON p.id = near.id AND p.decision = 'approved'
+  WHERE settlements_match_holds(p.id, p.count, p.absolute, p.net)
+),
+matched_lines AS MATERIALIZED (
+  SELECT m.line_id, m.proposal_id FROM matches p
+  JOIN settlements_matchedline m ON m.proposal_id = p.id
+),
 lines AS (
-  SELECT l.key, count(*) AS times, sum(l.gross) AS gross, sum(l.fee) AS fee, min(f.lane) AS lane,
-         min(l.booked_at) AS booked_at
-  FROM attempts a
-  JOIN settlements_statementline l ON l.key = a.id AND l.type = 'charge'
-  JOIN files f ON f.id = l.statement_id
-  GROUP BY l.key
+  SELECT s.key, count(*) AS times, sum(s.gross) AS gross, sum(s.fee) AS fee, min(s.lane) AS lane,
+         min(s.booked_at) AS booked_at
+  FROM (
+    SELECT l.key, l.gross, l.fee, f.lane, l.booked_at
+    FROM attempts a
+    JOIN settlements_statementline l ON l.key = a.id AND l.type = 'charge'
+    JOIN files f ON f.id = l.statement_id
+    WHERE NOT EXISTS (SELECT 1 FROM matched_lines m WHERE m.line_id = l.id)
+    UNION ALL
+    -- A match shows its attempts' captures, once. What a processor may keep is agreed for one capture.
+    SELECT a.id, a.captured_amount, told.fee, a.lane, told.booked_at
+    FROM matches p
+    JOIN settlements_matchedattempt m ON m.proposal_id = p.id
+    JOIN attempts a ON a.id = m.attempt_id
+    CROSS JOIN LATERAL (
+      SELECT CASE WHEN p.count = 2 AND min(l.gross) = a.captured_amount THEN min(l.fee) END AS fee,
+             min(l.booked_at) AS booked_at
+      FROM matched_lines t JOIN settlements_statementline l ON l.id = t.line_id
+      WHERE t.proposal_id = p.id
+    ) told
+  ) s
+  GROUP BY s.key
 )
 SELECT x.code, a.id::text AS subject, a.creator_id AS key, a.charge_id, a.creator_id, a.lane,
        x.expected, x.actual, x.explanation
@@ -71,6 +107,7 @@ JOIN settlements_statementline l ON l.key = k.key
 JOIN files f ON f.id = l.statement_id
 WHERE l.type IN ('refund', 'dispute', 'dispute_fee', 'reversal')
    OR l.type = 'charge' AND NOT EXISTS (SELECT 1 FROM checkout_attempt a WHERE a.id = l.key)
+     AND NOT EXISTS (SELECT 1 FROM matched_lines m WHERE m.line_id = l.id)
 UNION ALL
 SELECT CASE WHEN d.state = 'quarantined' THEN 'quarantined_file' ELSE 'late_file' END,
        d.lane || ':' || d.day, NULL, NULL, NULL, d.lane, 0.00, 0.00,

@@ -32,6 +32,7 @@ from settlements.models.exports import (
     ExportWhat,
 )
 from settlements.models.marks import DirtyKind, ReconcileDirty, TopicProgress, TopicRecord
+from settlements.models.matches import MatchedAttempt, MatchedLine
 from settlements.models.payouts import (
     SUMS,
     GatheredStatement,
@@ -106,6 +107,8 @@ __all__ = [
     "Kind",
     "LineKind",
     "LineType",
+    "MatchedAttempt",
+    "MatchedLine",
     "Notice",
     "NoticeDelivery",
     "NoticeItem",

@@ -25,6 +25,8 @@ class Way(models.TextChoices):
 
     ACCEPTED = "accepted", "accepted as it is; nothing is posted"
     CORRECTED = "corrected", "corrected in the books by an entry of its own"
+    # Its rows are lines and attempts (settlements/models/matches.py), not discrepancies.
+    MATCHED = "matched", "matched by hand: these lines tell of these attempts"
 
 
 class Decision(models.TextChoices):
@@ -61,7 +63,8 @@ def digest_of(way: str, seen: Iterable[Seen]) -> str:
 class Proposal(models.Model):
     """What one person proposes about one or more discrepancies, and what another decided.
 
-    What is proposed never changes; a decided proposal never changes at all. Amounts are USD.
+    What is proposed never changes; a decided proposal never changes at all. Amounts are USD. Of a
+    match: lines and attempts together, the lines' sum less the attempts', and the lines' sum.
     """
 
     way = models.CharField(max_length=9, choices=Way.choices)
@@ -147,9 +150,14 @@ class ActionKind(models.TextChoices):
 
 
 class DeskAction(models.Model):
-    """One line of the trail: who did what about a discrepancy, when (real clock) and why; append-only."""
+    """One line of the trail: who did what about a discrepancy, when (real clock) and why; append-only.
 
-    discrepancy = models.ForeignKey(Discrepancy, on_delete=models.PROTECT, related_name="trail")
+    A match is acted on as such, too: its line of the trail names no discrepancy.
+    """
+
+    discrepancy = models.ForeignKey(
+        Discrepancy, on_delete=models.PROTECT, null=True, blank=True, related_name="trail"
+    )
     proposal = models.ForeignKey(
         Proposal, on_delete=models.PROTECT, null=True, blank=True, related_name="trail"
     )
@@ -162,7 +170,10 @@ class DeskAction(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(kind__in=ActionKind.values) & ~Q(by="") & ~Q(reason=""),
+                condition=Q(kind__in=ActionKind.values)
+                & ~Q(by="")
+                & ~Q(reason="")
+                & (Q(discrepancy__isnull=False) | Q(proposal__isnull=False)),
                 name="desk_action_whole",
             ),
         ]

@@ -225,6 +225,7 @@ def test_the_pages_carry_a_strict_policy_and_no_inline_code(
         reverse("admin:checkout_charge_change", args=[charge.pk]),
         reverse("charge_proof", args=[charge.pk]),
         reverse("admin:checkout_hold_place"),
+        reverse("match_by_hand"),
     ):
         answer = admin_client.get(page, follow=True)
         policy = answer["Content-Security-Policy"]

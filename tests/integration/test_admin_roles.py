@@ -31,6 +31,7 @@ ALL_ROLES = {VIEWER, ANALYST, APPROVER, OPERATOR}
 PAGES: dict[str, set[str]] = {
     "admin:index": {NOBODY, *ALL_ROLES},
     "in_doubt": ALL_ROLES,
+    "match_by_hand": {ANALYST},
     "admin:settlements_booksclose_next": ALL_ROLES,
     "admin:checkout_dead_letters": ALL_ROLES,
     "month": ALL_ROLES,
