@@ -28,6 +28,7 @@ from checkout.gateways import (
 from checkout.messages import Receive
 from checkout.models import (
     TERMINAL,
+    Ask,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -75,6 +76,7 @@ class Asked:
     at: datetime
     minimum_age: timedelta
     repeats: int
+    question: Ask = Ask.OUTCOME
 
 
 def record_outcome(

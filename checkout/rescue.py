@@ -18,12 +18,14 @@ from checkout import ledger
 from checkout.clock import Ages, Clock, Moment
 from checkout.commit import DatabaseAway, committed
 from checkout.failpoints import failpoint
-from checkout.gateways import Answer, Gateway, Pending
+from checkout.gateways import Answer, Gateway, Pending, in_words
 from checkout.messages import DeadLetter
 from checkout.models import (
     OWED,
     TERMINAL,
+    Ask,
     Attempt,
+    AttemptQuery,
     Awaits,
     Case,
     CaseKind,
@@ -129,8 +131,8 @@ def resolve_attempt(
     """
     attempt = Attempt.objects.select_related("charge").get(pk=attempt_id)
     sends, gateway, now = attempt.sends, gateways[attempt.lane], clock.now()
-    asked = Asked(at=now.real, minimum_age=gateway.minimum_age, repeats=gateway.not_found_repeats)
-    answer = _ask(attempt, gateway=gateway, now=now, ages=ages)
+    question, answer = _ask(attempt, gateway=gateway, now=now, ages=ages)
+    asked = Asked(now.real, gateway.minimum_age, gateway.not_found_repeats, question)
     failpoint("resolve.answered")
     committed(
         lambda: _write_answer(
@@ -141,7 +143,7 @@ def resolve_attempt(
     )
 
 
-def _ask(attempt: Attempt, *, gateway: Gateway, now: Moment, ages: Ages) -> Answer:
+def _ask(attempt: Attempt, *, gateway: Gateway, now: Moment, ages: Ages) -> tuple[Ask, Answer]:
     """Query; what is pending and is not to be captured any more is ended at the processor.
 
     That is: beyond its expiry, asked to be void, or of an attempt or a charge that is over. A later
@@ -149,20 +151,21 @@ def _ask(attempt: Attempt, *, gateway: Gateway, now: Moment, ages: Ages) -> Answ
     """
     answer = gateway.query(attempt.pk, deadline=ages.gateway_deadline)
     if not isinstance(answer, Pending):
-        return answer
+        return Ask.OUTCOME, answer
     expires_at = answer.expires_at or attempt.expires_at
     is_late = expires_at is not None and expires_at <= now.real
     is_over = not attempt.is_open or attempt.charge.state in TERMINAL
     if is_late or is_over or attempt.charge.void_requested:
-        return gateway.expire(attempt.pk, deadline=ages.gateway_deadline)
-    return answer
+        return Ask.END, gateway.expire(attempt.pk, deadline=ages.gateway_deadline)
+    return Ask.OUTCOME, answer
 
 
 def _write_answer(
     attempt_id: UUID, answer: Answer, *, sends: int, asked: Asked, now: Moment, ages: Ages
 ) -> None:
     _, attempt = locked_attempt(attempt_id)
-    attempt.change(queries=attempt.queries + 1)
+    moments = {"asked_at": asked.at, "answered_at": now.real}
+    AttemptQuery.record(attempt, asked=asked.question, answer=in_words(answer), **moments)
     if not attempt.is_open:
         # What was merely not found is asked again, daily, until a statement covers it.
         again = attempt.verdict == Verdict.NOT_FOUND

@@ -7,13 +7,23 @@ from decimal import Decimal
 from typing import Final
 
 from checkout.clock import Moment
-from checkout.models import Attempt, AttemptOutcome, Case, CaseKind, Charge, ChargeState
+from checkout.models import (
+    Attempt,
+    AttemptOutcome,
+    AttemptQuery,
+    Case,
+    CaseKind,
+    Charge,
+    ChargeState,
+)
 from settlements.expectations import statement_zone
 from settlements.models import MatchedAttempt, Proposal, StatementExpectation, StatementLine
 from settlements.pairing import like_attempt, unmatched_lines
 
 # The oldest of them; a page that holds more is not read to its end.
 MOST_SHOWN: Final = 50
+# Questions of one attempt, the newest; its timeline has all that are kept.
+MOST_ASKED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,8 @@ class Doubt:
     lines: Sequence[StatementLine]
     # The match by hand that it waits in.
     match: Proposal | None
+    # What was asked of the processor and what it answered, newest first.
+    asked: Sequence[AttemptQuery]
 
     @property
     def at_risk(self) -> Decimal:
@@ -83,6 +95,7 @@ def _doubt(charge: Charge, attempt: Attempt, proposal: Case | None, *, now: Mome
         proposal=proposal,
         lines=unmatched_lines(like=like),
         match=waits.proposal if waits else None,
+        asked=list(attempt.asked.order_by("-number", "-id")[:MOST_ASKED]),
     )
 
 

@@ -10,6 +10,7 @@ from django.contrib.contenttypes.models import ContentType
 
 from checkout.models import (
     Attempt,
+    AttemptQuery,
     BulkRequeueItem,
     Case,
     Charge,
@@ -28,6 +29,7 @@ ORDER: Final = (
     "dispatch",
     "attempt",
     "in doubt",
+    "asked",
     "outcome",
     "ledger",
     "event",
@@ -62,6 +64,7 @@ def timeline(facts: Facts) -> list[Happening]:
         *_entries(facts),
         *_messages(facts),
         *(line for attempt in facts.attempts for line in _attempt(attempt)),
+        *_asked(facts),
         *_cases(charge),
         *_statement(facts),
         *_discrepancies(facts),
@@ -81,6 +84,16 @@ def _attempt(attempt: Attempt) -> Iterator[Happening]:
         yield Happening(attempt.last_sent_at, "in doubt", "in_doubt", text)
     if attempt.ended_at:
         yield Happening(attempt.ended_at, "outcome", attempt.outcome, _outcome(attempt))
+
+
+def _asked(facts: Facts) -> Iterator[Happening]:
+    """Each question that is kept, when it was asked, and its answer."""
+    named = {attempt.pk: str(attempt) for attempt in facts.attempts}
+    rows = AttemptQuery.objects.filter(attempt__in=list(named)).order_by("id")
+    for row in rows:
+        which = named[row.attempt_id]
+        text = f"attempt {which}, the processor was asked {row.get_asked_display()}: {row.answer}"
+        yield Happening(row.asked_at, "asked", "quiet", text)
 
 
 def _times(count: int) -> str:

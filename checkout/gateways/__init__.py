@@ -6,12 +6,13 @@ The reference of every call is the attempt's id: it is the idempotency key and t
 reference alike, so an answer that never came can still be asked for by our own name.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, assert_never
 from uuid import UUID
 
 
@@ -92,6 +93,39 @@ class Expired:
 
 Outcome: TypeAlias = Approved | Declined | Pending | Redirect | InDoubt | NotSent
 Answer: TypeAlias = Approved | Declined | Pending | InDoubt | NotFound | Expired
+
+# Keys and tokens of processors, and what may be a card number.
+_SECRET: Final = re.compile(
+    r"\b(?:bearer\s+|(?:sk|pk|rk|tok|key|whsec)_)[\w.~+/=-]+|\b\d{13,19}\b", re.IGNORECASE
+)
+
+
+def in_words(answer: Answer) -> str:
+    """What a processor answered, for people, in its own words where it used any; never empty.
+
+    What looks like a key, a token or a card number is left out of a processor's free text.
+    """
+    match answer:
+        case Approved(amount, currency, reference):
+            return f"captured {amount} {currency}, its reference {reference or 'none'}"
+        case Declined(decline_class, code, reference):
+            return f"declined, {decline_class}: {_clean(code)}, its reference {reference or 'none'}"
+        case Pending(expires_at):
+            until = f", until {expires_at:%Y-%m-%d %H:%M:%S} UTC" if expires_at else ""
+            return f"pending{until}"
+        case InDoubt(reason):
+            return f"no answer to go by: {_clean(reason)}"
+        case NotFound():
+            return "not found"
+        case Expired():
+            return "expired: it will not be captured any more"
+        case _:
+            assert_never(answer)
+
+
+def _clean(text: str) -> str:
+    """One line without secrets."""
+    return _SECRET.sub("…", " ".join(text.split()))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from checkout.models.figures import (
 )
 from checkout.models.ledger import EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
 from checkout.models.outbox import Door, OutboxMessage, PendingMessage, PublishedMessage
+from checkout.models.queries import QUERIES_KEPT, Ask, AttemptQuery
 from checkout.models.requeues import (
     BulkRequeue,
     BulkRequeueItem,
@@ -49,13 +50,16 @@ from checkout.models.requeues import (
 __all__ = [
     "LEGAL_MOVES",
     "OWED",
+    "QUERIES_KEPT",
     "RETRY_SLOTS",
     "TERMINAL",
     "Account",
     "ApiKey",
+    "Ask",
     "Attempt",
     "AttemptKind",
     "AttemptOutcome",
+    "AttemptQuery",
     "AttemptTally",
     "Awaits",
     "BulkRequeue",

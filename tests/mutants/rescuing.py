@@ -56,8 +56,8 @@ MUTANTS: Final = (
         (
             Edit(
                 RESCUE,
-                "        return gateway.expire(attempt.pk, deadline=ages.gateway_deadline)\n",
-                "        return Expired()\n",
+                "        return Ask.END, gateway.expire(attempt.pk, deadline=ages.gateway_deadline)\n",
+                "        return Ask.END, Expired()\n",
             ),
             Edit(
                 RESCUE, "from checkout.gateways import ", "from checkout.gateways import Expired, "
