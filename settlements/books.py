@@ -20,7 +20,7 @@ from checkout import tallies
 from checkout.clock import Moment
 from checkout.models import LedgerEntry
 from checkout.tallies import Tally
-from settlements.days import proof_of_day
+from settlements.days import closed_through, proof_of_day
 from settlements.exports.journal import (
     Journal,
     NotBalanced,
@@ -125,12 +125,6 @@ class Draft:
 
 
 # --- What is next ----------------------------------------------------------------------------------
-
-
-def closed_through() -> date | None:
-    """The last day that is locked; None before the first close."""
-    closed = BooksClose.objects.filter(span=Span.DAY, decision=Decision.APPROVED)
-    return closed.order_by("-first_day").values_list("first_day", flat=True).first()
 
 
 def next_day() -> date | None:

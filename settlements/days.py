@@ -19,8 +19,12 @@ from checkout.tallies import Tally
 from settlements.models import (
     NOTHING,
     STANDING,
+    BooksClose,
+    Decision,
     Discrepancy,
     ExpectationState,
+    ProofState,
+    Span,
     StatementExpectation,
 )
 
@@ -28,6 +32,14 @@ from settlements.models import (
 MOST_DAYS: Final = 31
 
 LaneDay = tuple[str, date]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Days of the lanes' own calendars, both included."""
+
+    first: date
+    last: date
 
 
 @dataclass(frozen=True)
@@ -62,11 +74,18 @@ class Days:
 
     first: date
     last: date
+    # The last day that two people locked; the days above begin after it.
+    closed: date | None
     proved: Tally
     awaiting: Sequence[Awaited]
     discrepant: Tally
     differing: Differing
+    # Days of lanes before `first` whose file is not accepted.
     older: int
+
+    @property
+    def stretch(self) -> Stretch:
+        return Stretch(self.first, self.last)
 
     @property
     def captures(self) -> int:
@@ -74,9 +93,18 @@ class Days:
         return self.proved.count + waiting + self.discrepant.count
 
 
+def closed_through() -> date | None:
+    """The last day that is locked; None before the first close."""
+    closed = BooksClose.objects.filter(span=Span.DAY, decision=Decision.APPROVED)
+    return closed.order_by("-first_day").values_list("first_day", flat=True).first()
+
+
 def days_to_prove(*, now: datetime) -> Days:
-    """From the oldest day that is not proved up to today (business clock), at most MOST_DAYS."""
-    today = now.date()
+    """The days since the last close up to today (business clock), at most MOST_DAYS.
+
+    Before the first close they begin with the oldest day that is not proved.
+    """
+    today, closed = now.date(), closed_through()
     horizon = today - timedelta(days=MOST_DAYS - 1)
     captured = _captures()
     files = {
@@ -85,11 +113,15 @@ def days_to_prove(*, now: datetime) -> Days:
     }
     against = _captures_with_discrepancies()
     open_days = {at for at in captured if not _is_covered(files.get(at))} | set(against)
-    first = max(min((day for _, day in open_days), default=today), horizon)
+    oldest = min((day for _, day in open_days), default=today)
+    since = min(closed + timedelta(days=1), today) if closed else oldest
+    first = max(since, horizon)
     within = {at: tally for at, tally in captured.items() if at[1] >= first}
     return Days(
         first=first,
-        last=today,
+        # East of Greenwich a lane's day may be tomorrow's already.
+        last=max([today, *(day for _, day in within)]),
+        closed=closed,
         proved=_sum(_less(t, against.get(at)) for at, t in within.items() if _covered(files, at)),
         awaiting=[
             Awaited(
@@ -104,7 +136,7 @@ def days_to_prove(*, now: datetime) -> Days:
         ],
         discrepant=_sum(tally for (_, day), tally in against.items() if day >= first),
         differing=_differing(),
-        older=_older_files(horizon),
+        older=_older_files(first),
     )
 
 
@@ -130,6 +162,28 @@ def proof_of_day(*, day: date) -> DayProof:
     )
 
 
+def captures_in(*, proof: str, stretch: Stretch | None, lane: str) -> Tally:
+    """How many captures are in this state of proof, by kept figures; empty or None leaves it open."""
+
+    def is_chosen(at: LaneDay) -> bool:
+        in_days = stretch is None or stretch.first <= at[1] <= stretch.last
+        return in_days and lane in {"", at[0]}
+
+    captured = {at: tally for at, tally in _captures().items() if is_chosen(at)}
+    if proof not in ProofState.values:
+        return _sum(captured.values())
+    against = {at: t for at, t in _captures_with_discrepancies().items() if is_chosen(at)}
+    if proof == ProofState.DISCREPANT:
+        return _sum(against.values())
+    arrived = StatementExpectation.objects.filter(state=ExpectationState.ARRIVED)
+    covered = set(arrived.values_list("lane", "day"))
+    is_proved = proof == ProofState.PROVED
+    agreeing = (
+        _less(t, against.get(at)) for at, t in captured.items() if (at in covered) == is_proved
+    )
+    return _sum(agreeing)
+
+
 def captured_until(*, day: date) -> Mapping[LaneDay, Tally]:
     """Captures by lane and the lane's own day, up to this one."""
     return {at: tally for at, tally in _captures().items() if at[1] <= day}
@@ -152,8 +206,8 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
     return Tally(sum(t.count for t in counted), sum((t.usd for t in counted), NOTHING))
 
 
-def _older_files(horizon: date) -> int:
-    older = StatementExpectation.objects.filter(day__lt=horizon)
+def _older_files(first: date) -> int:
+    older = StatementExpectation.objects.filter(day__lt=first)
     return older.exclude(state=ExpectationState.ARRIVED).count()
 
 

@@ -34,6 +34,7 @@ _SEEN_BY_FINANCE: Final = {
         "ledgerposting",
     ),
     "settlements": (
+        "capture",
         "discrepancy",
         "proposal",
         "booksclose",

@@ -35,7 +35,7 @@ def pages_at(clock: FakeClock) -> Iterator[None]:
     offset = clock.business_now() - Clock().real_now()
     file.write_text(str(offset.total_seconds()), "ascii")
     yield
-    file.unlink()
+    file.unlink(missing_ok=True)
 
 
 def member(*roles: str, name: str = "") -> Client:

@@ -5,6 +5,7 @@ checkout imports nothing of this; pages that hang below its own do so by address
 
 from settlements.admin import (
     books,
+    captures,
     discrepancies,
     exports,
     proof,
@@ -17,6 +18,7 @@ from settlements.admin import (
 
 __all__ = [
     "books",
+    "captures",
     "discrepancies",
     "exports",
     "proof",

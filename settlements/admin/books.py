@@ -21,6 +21,7 @@ from checkout.commit import committed
 from checkout.desk import ReadOnlyAdmin, ReasonForm, badge, decide_proposed, fixed_filter, money
 from checkout.page import Printed, in_both_zones, in_snapshot
 from settlements import books
+from settlements.days import closed_through
 from settlements.models import BooksClose, Decision, Span
 
 BADGES: Final = {
@@ -254,7 +255,7 @@ class BooksCloseAdmin(ReadOnlyAdmin):
 
 def _month_to_close() -> date | None:
     """The latest month whose days are all closed, unless it is closed or proposed already."""
-    last = books.closed_through()
+    last = closed_through()
     if last is None:
         return None
     month = ((last + timedelta(days=1)).replace(day=1) - timedelta(days=1)).replace(day=1)

@@ -72,6 +72,14 @@ AgeFilter = fixed_filter(
         "month": ("older than 30 days", Q(opened_at__lt=Now() - timedelta(days=30))),
     },
 )
+AboutFilter = fixed_filter(
+    "about",
+    "about what",
+    {
+        "charge": ("a charge", Q(charge__isnull=False)),
+        "else": ("a file, a line, a payout or the topic", Q(charge__isnull=True)),
+    },
+)
 
 
 class WhoseFilter(admin.SimpleListFilter):
@@ -236,7 +244,7 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
         "charge_proof",
     )
     list_display_links = ("opened_at", "what")
-    list_filter = (StandingFilter, "kind", AgeFilter, WhoseFilter, CauseFilter)
+    list_filter = (StandingFilter, "kind", AboutFilter, AgeFilter, WhoseFilter, CauseFilter)
     list_select_related = ("proposal",)
     ordering = ("-opened_at", "-id")
     search_fields = ("id",)

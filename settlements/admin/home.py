@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet, Sum
@@ -19,13 +18,15 @@ from checkout.clock import Moment
 from checkout.models import BulkRequeue, Case, CaseKind, ChargeState
 from checkout.page import Printed, in_both_zones, in_snapshot
 from checkout.tallies import Tally
-from settlements.days import Awaited, Days, days_to_prove
+from settlements.admin.captures import captures_link
+from settlements.days import Awaited, Days, Stretch, days_to_prove
 from settlements.models import (
     STANDING,
     BooksClose,
     Decision,
     Discrepancy,
     ExpectationState,
+    ProofState,
     Proposal,
 )
 from settlements.readings import freshness, oldest_mark
@@ -34,6 +35,9 @@ CHART_DAYS: Final = 14
 DECLINE_DAYS: Final = 7
 # Seconds after which what should come every few seconds is a warning.
 STALE: Final = 60
+# Files that the first sentence names one by one; the table below it has all of them.
+MOST_AWAITED: Final = 4
+_ABOUT_CHARGES: Final = "standing=yes&about=charge"
 # How the states of a charge are layered in the chart: part, class, states.
 LAYERS: Final = (
     ("succeeded", "good", (ChargeState.SUCCEEDED,)),
@@ -110,14 +114,8 @@ def _figures(request: HttpRequest, now: Moment) -> dict[str, Any]:
         ),
         "business": in_both_zones(now.business) if now.business != now.real else "",
         "days": days,
-        "proved": Figure(
-            "proved",
-            days.proved.count,
-            days.proved.usd,
-            f"{_list('expectation')}?state__exact=arrived",
-        ),
-        "awaiting": [_awaited(each, now.business) for each in days.awaiting],
-        "differing": _differing(days),
+        "sentence": list(_sentence(days, now.business)),
+        "parts": list(_parts(days, now.business)),
         "warnings": list(_warnings(days, dead, now)),
         "waiting": list(_waiting_for(request)),
         "states": list(_states(states)),
@@ -137,22 +135,49 @@ def _usd_of(days: Days) -> Decimal:
 # --- The days ------------------------------------------------------------------------------------
 
 
+def _sentence(days: Days, now: datetime) -> Iterator[Figure]:
+    """The first line of the morning, each part with the list of exactly what it counts."""
+    link = captures_link(proof=ProofState.PROVED, stretch=days.stretch)
+    yield Figure("proved", days.proved.count, days.proved.usd, link)
+    shown = days.awaiting[:MOST_AWAITED]
+    yield from (_awaited(each, now) for each in shown)
+    if beyond := days.awaiting[MOST_AWAITED:]:
+        link = captures_link(proof=ProofState.AWAITING, stretch=days.stretch)
+        count = sum(each.captures.count for each in days.awaiting)
+        usd = sum((each.captures.usd for each in days.awaiting), Decimal("0.00"))
+        yield Figure(f"await a file in all, {len(beyond)} more of them", count, usd, link)
+    found = days.differing
+    words = f"discrepant ({found.absolute:,.2f} absolute, {found.net:+,.2f} net)"
+    yield Figure(words, found.count, found.absolute, f"{_list('discrepancy')}?{_ABOUT_CHARGES}")
+
+
+def _parts(days: Days, now: datetime) -> Iterator[Figure]:
+    """What the sentence is made of, in captures and their USD; together it is what was captured."""
+    link = captures_link(proof=ProofState.PROVED, stretch=days.stretch)
+    yield Figure("proved by an accepted file", days.proved.count, days.proved.usd, link)
+    yield from (_awaited(each, now) for each in days.awaiting)
+    link = captures_link(proof=ProofState.DISCREPANT, stretch=days.stretch)
+    words = "with a discrepancy about the charge"
+    yield Figure(words, days.discrepant.count, days.discrepant.usd, link)
+
+
 def _awaited(each: Awaited, now: datetime) -> Figure:
     late = each.late(now)
     if each.state == ExpectationState.QUARANTINED:
-        when = "arrived and was set aside"
+        when = "which arrived and was set aside"
     elif each.due_at is None:
-        when = "is not due yet"
+        when = "not due yet"
     elif late is None:
-        when = f"is due {each.due_at:%Y-%m-%d %H:%M} UTC"
+        when = f"due {each.due_at:%Y-%m-%d %H:%M} UTC"
     else:
-        when = f"is {_length(late)} late"
-    query = urlencode({"lane": each.lane, "day": each.day.isoformat()})
+        when = f"{_length(late)} late"
     return Figure(
-        f"await the file of {each.lane} for {each.day}, which {when}",
+        f"await the file of {each.lane} for {each.day}, {when}",
         each.captures.count,
         each.captures.usd,
-        f"{_list('expectation')}?{query}",
+        captures_link(
+            proof=ProofState.AWAITING, stretch=Stretch(each.day, each.day), lane=each.lane
+        ),
     )
 
 
@@ -161,17 +186,6 @@ def _length(late: timedelta) -> str:
     if hours < 1:
         return f"{int(late.total_seconds()) // 60} min"
     return f"{hours} h" if hours < 48 else f"{late.days} days"
-
-
-def _differing(days: Days) -> dict[str, Any]:
-    found = days.differing
-    return {
-        "count": f"{found.count:,}",
-        "absolute": f"{found.absolute:,.2f}",
-        "net": f"{found.net:+,.2f}",
-        "is_any": found.count > 0,
-        "link": f"{_list('discrepancy')}?standing=yes",
-    }
 
 
 # --- Warnings ------------------------------------------------------------------------------------
@@ -183,7 +197,7 @@ def _warnings(days: Days, dead: readings.Pile, now: Moment) -> Iterator[Warning]
     about_files = Discrepancy.objects.filter(STANDING, charge__isnull=True).count()
     if about_files:
         text = f"{about_files} discrepancies are about no charge: files, lines or the topic."
-        yield Warning(text, f"{_list('discrepancy')}?standing=yes")
+        yield Warning(text, f"{_list('discrepancy')}?standing=yes&about=else")
     if dead.count:
         oldest = _length(timedelta(seconds=dead.age(now.real)))
         yield Warning(f"{dead.count:,} dead letters wait, the oldest for {oldest}.", _dead_link())
@@ -203,7 +217,7 @@ def _late_files(days: Days, now: Moment) -> Iterator[Warning]:
         yield Warning(text, f"{_list('expectation')}?state__exact=late")
     if days.older:
         text = f"{days.older} days before {days.first} have no accepted file."
-        yield Warning(text, _list("expectation"))
+        yield Warning(text, f"{_list('expectation')}?there=no")
 
 
 def _stale(now: Moment) -> Iterator[Warning]:

@@ -9,6 +9,7 @@ from checkout.desk import ReadOnlyAdmin, as_uuid, fixed_filter, month_filter
 from checkout.models import Attempt
 from checkout.targets import creators_named
 from settlements.models import (
+    ExpectationState,
     FeeTerms,
     Holiday,
     ImportState,
@@ -46,6 +47,14 @@ BookedFilter = month_filter(
         booked_at__lt=datetime.combine(last + timedelta(days=1), time(), UTC),
     ),
 )
+ThereFilter = fixed_filter(
+    "there",
+    "whether it is there",
+    {
+        "yes": ("accepted", Q(state=ExpectationState.ARRIVED)),
+        "no": ("not accepted", ~Q(state=ExpectationState.ARRIVED)),
+    },
+)
 DayFilter = month_filter("month", "month", lambda first, last: Q(day__gte=first, day__lte=last))
 
 
@@ -71,7 +80,7 @@ class StatementLineAdmin(ReadOnlyAdmin):
 @admin.register(StatementExpectation)
 class StatementExpectationAdmin(ReadOnlyAdmin):
     list_display = ("day", "lane", "due_at", "state", "statement")
-    list_filter = ("state", DayFilter)
+    list_filter = ("state", ThereFilter, DayFilter)
     list_select_related = ("statement",)
     ordering = ("-day", "lane")
 

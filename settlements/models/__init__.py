@@ -6,6 +6,7 @@ from typing import Final
 from settlements.models.arrivals import FileState, StatementFile, StatementUpload
 from settlements.models.banking import BankEntry, BankStatement, Side
 from settlements.models.books import BooksClose, CarriedOver, Span, books_digest
+from settlements.models.captures import Capture, ProofState
 from settlements.models.desk import (
     ActionKind,
     Decision,
@@ -86,6 +87,7 @@ __all__ = [
     "BankEntry",
     "BankStatement",
     "BooksClose",
+    "Capture",
     "CarriedOver",
     "Code",
     "Covers",
@@ -118,6 +120,7 @@ __all__ = [
     "PayoutCredit",
     "PayoutPart",
     "ProofMark",
+    "ProofState",
     "Proposal",
     "ProposalItem",
     "ReconcileDirty",

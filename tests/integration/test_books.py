@@ -16,7 +16,7 @@ from checkout import ledger
 from checkout.clock import Moment
 from checkout.gateways import Approved, InDoubt
 from checkout.models import Attempt, Charge, EntryKind, LedgerAccount, LedgerEntry
-from settlements import books, reconciliation
+from settlements import books, days, reconciliation
 from settlements.exports.journal import journal_of_day, write_journal
 from settlements.models import STANDING, BooksClose, CarriedOver, Decision, Discrepancy, Span
 from tests.factories import World
@@ -90,7 +90,7 @@ def test_a_day_that_is_proved_is_closed_with_its_figures(world: World, tmp_path:
     assert [each["file"] for each in close.figures["files"]] == [f"{day}.csv"]
     assert close.charges == {"succeeded": {"count": 2, "usd": "25.00"}}
     assert close.journal_sha256 == journal_of_day(day=day).sha256
-    assert books.closed_through() == day
+    assert days.closed_through() == day
 
 
 def test_what_is_open_is_named_and_nothing_is_proposed(world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from django.db import transaction
 from django.urls import reverse
 
-from settlements import books
+from settlements import books, days
 from settlements.models import BooksClose, Decision
 from settlements.roles import ANALYST, APPROVER, VIEWER
 from tests.factories import World
@@ -75,7 +75,7 @@ def test_two_people_close_a_day_and_the_certificate_says_so(world: World) -> Non
     certificate = member(VIEWER, name="eve").get(address).content.decode()
     for said in ("Certificate", "late, told at noon", close.journal_sha256, "<strong>bob</strong>"):
         assert said in certificate
-    assert books.closed_through() == (world.clock.business_now() - timedelta(days=1)).date()
+    assert days.closed_through() == (world.clock.business_now() - timedelta(days=1)).date()
     assert "is not over yet" in member(ANALYST, name="ann").get(NEXT).content.decode()
 
 

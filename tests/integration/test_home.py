@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
 from checkout.tallies import Tally
-from settlements import reconciliation, resolving
+from settlements import books, reconciliation, resolving
 from settlements.days import Days, days_to_prove
 from settlements.models import STANDING, Discrepancy, Way
 from settlements.roles import ANALYST, APPROVER, VIEWER
@@ -124,6 +124,27 @@ def test_what_two_people_resolved_is_proved(world: World, tmp_path: Path) -> Non
     assert (days.proved.count, days.discrepant.count) == (1, 0)
 
 
+def test_home_opens_on_the_days_since_the_last_close(world: World) -> None:
+    """What is older and still open was carried over by name: it warns, and its cent still counts."""
+    captured(world, "-0.03")
+    before = passed(world)
+    assert (before.closed, before.first) == (None, date(2026, 1, 31))
+    world.clock.forward(days=1, seconds=2 * 3600)
+    reasons = {"file": "late, asked for", "discrepancy": "looked into"}
+    now = world.clock.now()
+    close = books.propose_close(day=before.first, reasons=reasons, by="ann", now=now)
+    books.approve_close(close_id=close.pk, seen=close.sha256, by="bob", reason="agreed", now=now)
+
+    days = passed(world)
+
+    assert (days.closed, days.first) == (date(2026, 1, 31), date(2026, 2, 1))
+    assert (days.captures, days.older, days.differing.count) == (0, 1, 1)
+    with pages_at(world.clock):
+        page = home(member(VIEWER))
+    assert "since the close of 2026-01-31" in page
+    assert "1 days before 2026-02-01 have no accepted file" in page
+
+
 # --- The page ------------------------------------------------------------------------------------
 
 
@@ -134,9 +155,12 @@ def test_home_says_it_in_one_line_each(world: World, tmp_path: Path) -> None:
 
     page = home(member(VIEWER))
 
-    assert "1 await the file of cis for 2026-01-31, which is" in page
-    assert "1 discrepant" in page
-    assert "0.03 absolute, -0.03 net USD" in page
+    assert re.search(
+        r"0 proved , 1 await the file of cis for 2026-01-31, due \S+ \S+ UTC , "
+        r"1 discrepant \(0.03 absolute, -0.03 net\) \.",
+        page,
+    )
+    assert "with a discrepancy about the charge 1 19.96" in page
     assert "2 captures" in page
     assert "as of" in page
 
