@@ -7,16 +7,12 @@ of cards, and whatever could be a card's number.
 
 import json
 import logging
-import re
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
+
+from checkout.masking import mask
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_EMAIL: Final = re.compile(r"[\w.+'-]{1,64}@[\w-]+(?:\.[\w-]+)+")
-# The sandbox's and Stripe's tokens of cards, and API keys.
-_TOKEN: Final = re.compile(r"\b(?:tok|pm|card|src|sk|rk|ck)_[A-Za-z0-9_-]+")
-# 13 to 19 digits, as cards have, in groups or not; not a part of an id or of a longer number.
-_DIGITS: Final = re.compile(r"(?<![\w-])(?:\d[ -]?){12,18}\d(?![\w-])")
 
 
 class JsonFormatter(logging.Formatter):
@@ -33,19 +29,6 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return mask(json.dumps(line, default=str, ensure_ascii=False))
-
-
-def mask(text: str) -> str:
-    """The text without e-mail addresses, card tokens, keys and card numbers."""
-    text = _EMAIL.sub("[e-mail]", text)
-    text = _TOKEN.sub("[token]", text)
-    return _DIGITS.sub(_unless_not_a_card, text)
-
-
-def _unless_not_a_card(found: re.Match[str]) -> str:
-    digits = [int(digit) for digit in found[0] if digit.isdigit()]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return "[card]" if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 else found[0]
 
 
 def logging_config(level: str) -> dict[str, Any]:

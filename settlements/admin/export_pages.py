@@ -20,7 +20,7 @@ from django.http import HttpRequest, QueryDict
 from django.urls import reverse
 
 from checkout import wiring
-from checkout.desk import printed
+from checkout.desk import as_uuid, printed
 from checkout.models import Attempt, Case, Charge
 from checkout.page import Printed
 from settlements.exports.csv_file import Progress
@@ -30,6 +30,7 @@ from settlements.exports.making import (
     Figures,
     NotMakeable,
     closed_month,
+    evidence_writer,
     journal_writer,
     list_writer,
 )
@@ -72,9 +73,13 @@ class Offer:
 
 def offer(*, what: ExportWhat, query: str, by: Person) -> Offer:
     """What this address asks for, to this person. Raises NotMakeable, with what to do."""
-    if what == ExportWhat.JOURNAL:
-        return _journal(query, by)
-    return _list(what, query, by)
+    match what:
+        case ExportWhat.JOURNAL:
+            return _journal(query, by)
+        case ExportWhat.EVIDENCE:
+            return _evidence(query, by)
+        case _:
+            return _list(what, query, by)
 
 
 def writer_of(run: ExportRun, progress: Progress) -> Callable[[Path], Figures]:
@@ -83,6 +88,9 @@ def writer_of(run: ExportRun, progress: Progress) -> Callable[[Path], Figures]:
     if asker is None:
         raise NotMakeable(f"{run.asked_by} has no active account any more; somebody else may ask.")
     found = offer(what=ExportWhat(run.what), query=run.query, by=asker)
+    if found.what == ExportWhat.EVIDENCE:
+        charge_id = QueryDict(found.query)["charge"]
+        return evidence_writer(charge_id=charge_id, by=run.asked_by, clock=wiring.clock())
     if found.rows is None:
         today = wiring.clock().business_now().date()
         month = month_of(QueryDict(run.query)["month"])
@@ -153,4 +161,25 @@ def _journal(query: str, by: Person) -> Offer:
             usd=close.debit,
         ),
         back=reverse("admin:settlements_booksclose_change", args=[close.pk]),
+    )
+
+
+def _evidence(query: str, by: Person) -> Offer:
+    if not by.has_perm("checkout.view_charge"):  # type: ignore[union-attr]
+        raise NotMakeable("You may not see charges.")
+    wanted = as_uuid(QueryDict(query).get("charge", ""))
+    charges = Charge.objects.select_related("creator")
+    charge = charges.filter(pk=wanted).first() if wanted else None
+    if charge is None:
+        raise NotMakeable("Say of which charge, by its id; its proof page has the link.")
+    words = f"charge {charge.pk} of {charge.creator.external_id}"
+    return Offer(
+        what=ExportWhat.EVIDENCE,
+        query=f"charge={charge.pk}",
+        words=words[:500],
+        forms=(ExportForm.ZIP,),
+        printed=Printed(
+            at=wiring.clock().real_now(), chosen=words, count=1, noun="charge", usd=charge.amount
+        ),
+        back=reverse("charge_proof", args=[charge.pk]),
     )

@@ -52,7 +52,7 @@ TYPES: Final = {
 }
 NO_FOLDER: Final = (
     "No exports are made here: EXPORTS_FOLDER is not set. An operator sets it, and starts "
-    "`manage.py export_worker`; until then there is `manage.py export`."
+    "manage.py export_worker; until then there is the command manage.py export."
 )
 MONTHS_OFFERED: Final = 12
 # Longer than that nobody waits for a worker that runs.
@@ -76,14 +76,14 @@ class ExportRunAdmin(ReadOnlyAdmin):
     list_display = (
         "asked_at",
         "name",
-        "words",
-        "form",
+        "filter",
         "shown_rows",
         "usd",
-        "as_of",
         "shown_state",
-        "asked_by",
         "download",
+        "asked_by",
+        "form",
+        "as_of",
     )
     list_display_links = ("asked_at", "name")
     list_filter = ("state", "what")
@@ -97,12 +97,16 @@ class ExportRunAdmin(ReadOnlyAdmin):
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
         """Without the button for those who may not press it."""
-        shown = self.list_display
-        return shown if self.has_download_permission(request) else shown[:-1]
+        may = self.has_download_permission(request)
+        return tuple(name for name in self.list_display if may or name != "download")
 
     @admin.display(description="list")
     def name(self, run: ExportRun) -> str:
         return ExportWhat(run.what).label.capitalize()
+
+    @admin.display(description="filter")
+    def filter(self, run: ExportRun) -> str:
+        return run.words
 
     @admin.display(description="rows")
     def shown_rows(self, run: ExportRun) -> str:
@@ -172,7 +176,7 @@ class ExportRunAdmin(ReadOnlyAdmin):
 
     def _asking(self, request: HttpRequest, found: Offer, form: AskForm) -> HttpResponse:
         context: dict[str, Any] = self.admin_site.each_context(request) | {
-            "title": f"Export {found.what.label}",
+            "title": f"Export: {found.what.label.lower()}",
             "opts": self.opts,
             "printed": found.printed,
             "offer": found,

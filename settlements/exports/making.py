@@ -9,7 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from checkout.clock import Clock
 from settlements.exports.csv_file import EXCEL, PLAIN, Progress, write_csv
+from settlements.exports.evidence import write_evidence
 from settlements.exports.journal import write_journal, write_trial_balance
 from settlements.exports.lists import ExportList
 from settlements.exports.pack import Pack
@@ -117,6 +119,18 @@ def journal_writer(*, month: date, today: date, progress: Progress) -> Callable[
                 closed_sha256=close.sha256,
             )
             return Figures(read_at(), journal.lines, journal.debit)
+
+    return write
+
+
+def evidence_writer(*, charge_id: str, by: str, clock: Clock) -> Callable[[Path], Figures]:
+    """Writes the evidence pack of a charge. What it writes raises evidence.UnknownCharge."""
+
+    def write(part: Path) -> Figures:
+        with part.open("wb") as file, snapshot():
+            now = clock.now()
+            pack = write_evidence(charge_id=charge_id, by=by, now=now, to=file)
+        return Figures(now.real, pack.rows, pack.charge.amount)
 
     return write
 

@@ -20,6 +20,7 @@ from checkout.clock import Clock, Moment
 from checkout.commit import DatabaseAway, committed, is_lost
 from settlements.exports import runs
 from settlements.exports.csv_file import Progress, RowsDiffer
+from settlements.exports.evidence import UnknownCharge
 from settlements.exports.journal import NotBalanced, NotOver
 from settlements.exports.making import Figures, NotMakeable, make_file, remove_others
 from settlements.exports.runs import ClaimLost
@@ -160,7 +161,7 @@ class ExportWorker:
 def in_words(error: Exception) -> str:
     """Why an export failed, for the person who asked, with what to do."""
     match error:
-        case TooManyRows() | NotMakeable() | NotOver():
+        case TooManyRows() | NotMakeable() | NotOver() | UnknownCharge():
             return str(error)
         case NotBalanced():
             return f"{error}: debits and credits must be equal. Tell an operator."

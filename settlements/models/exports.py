@@ -17,6 +17,7 @@ class ExportWhat(models.TextChoices):
     STATEMENT_LINES = "statement-lines", "statement lines"
     CASES = "cases"
     JOURNAL = "journal", "journal of a month"
+    EVIDENCE = "evidence", "evidence pack of a charge"
 
 
 class ExportForm(models.TextChoices):
@@ -118,6 +119,8 @@ class ExportRun(models.Model):
 
     @property
     def download_name(self) -> str:
-        """Which list and as of when: charges-2026-11-23T100501Z.csv."""
+        """Which list and as of when: charges-2026-11-23T100501Z.csv. A pack says of what, too."""
         ending = "csv" if self.form == ExportForm.CSV_EXCEL else self.form
-        return f"{self.what}-{self.as_of:%Y-%m-%dT%H%M%SZ}.{ending}"
+        # The query of a pack is one name and its value.
+        of = f"-{self.query.partition('=')[2]}" if self.form == ExportForm.ZIP else ""
+        return f"{self.what}{of}-{self.as_of:%Y-%m-%dT%H%M%SZ}.{ending}"

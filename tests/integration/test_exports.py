@@ -309,7 +309,7 @@ def test_the_command_replaces_no_file(world: World, tmp_path: Path) -> None:
         (("journal", "--month", "2026-01", "--lane", "sandbox"), "takes no --lane"),
         (("charges", "--from", "yesterday"), "'yesterday' is not a day"),
         (("journal", "--month", "January"), "'January' is not a month"),
-        (("charges", "--creator", "Aigerim"), "is not a creator's id"),
+        (("charges", "--creator", "Aigerim"), "is not an id such as"),
         (("imagined",), "invalid choice"),
     ],
 )

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from checkout.masking import mask
 from config import gunicorn
-from config.logs import JsonFormatter, logging_config, mask
+from config.logs import JsonFormatter, logging_config
 
 CARD = "4242 4242 4242 4242"
 CANARIES = ("aigerim.canary@example.org", "tok_approve_canary_4242", CARD)

@@ -1,5 +1,6 @@
 """`manage.py export`: lists and the journal, as files that prove what they are of."""
 
+import hashlib
 import json
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from checkout import wiring
+from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
 from settlements.exports.csv_file import EXCEL, PLAIN, RowsDiffer, Written, write_csv
+from settlements.exports.evidence import UnknownCharge, write_evidence
 from settlements.exports.journal import (
     Journal,
     NotBalanced,
@@ -30,6 +33,7 @@ from settlements.exports.xlsx_file import TooManyRows, write_xlsx
 
 COULD_NOT_RUN: Final = 2
 JOURNAL: Final = "journal"
+EVIDENCE: Final = "evidence"
 ENDINGS: Final = {"csv": ".csv", "csv-excel": ".csv", "xlsx": ".xlsx"}
 
 
@@ -37,19 +41,21 @@ class Command(BaseCommand):
     help = (
         "Write a list, or the journal of a month, as a file; one state of the database for each.\n\n"
         + "".join(f"  {each.name:16}{each.what}\n" for each in LISTS.values())
-        + f"  {JOURNAL:16}every posting of a month, and the trial balance beside it\n\n"
+        + f"  {JOURNAL:16}every posting of a month, and the trial balance beside it\n"
+        + f"  {EVIDENCE:16}all that is recorded of one charge, as a ZIP with a manifest\n\n"
         "Days are UTC days of the business clock: --from is included, --to is not. csv-excel has a\n"
         "byte order mark, semicolons and decimal commas; xlsx takes 100,000 rows. Text that a\n"
         "spreadsheet would run as a formula begins with an apostrophe in CSV. The file appears when\n"
         "it is complete. Ends with 0, or with 2 when nothing could be written.\n\n"
         "Examples:  python manage.py export charges --from 2026-10-01 --to 2026-11-01\n"
         "           python manage.py export discrepancies --standing yes --format xlsx --out open.xlsx\n"
-        "           python manage.py export journal --month 2026-10 --json"
+        "           python manage.py export journal --month 2026-10 --json\n"
+        "           python manage.py export evidence --charge 6f1c33a2-… --json"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.formatter_class = RawDescriptionHelpFormatter
-        parser.add_argument("what", choices=[*LISTS, JOURNAL], metavar="WHAT")
+        parser.add_argument("what", choices=[*LISTS, JOURNAL, EVIDENCE], metavar="WHAT")
         parser.add_argument("--from", type=_day, metavar="DAY", help="from this day on")
         parser.add_argument("--to", type=_day, metavar="DAY", help="before this day")
         parser.add_argument("--creator", type=_uuid, metavar="ID")
@@ -57,6 +63,7 @@ class Command(BaseCommand):
         for name in ("state", "outcome", "kind", "lane", "type", "payout"):
             parser.add_argument(f"--{name}")
         parser.add_argument("--month", type=_month, metavar="YYYY-MM", help="of the journal")
+        parser.add_argument("--charge", type=_uuid, metavar="ID", help="of the evidence")
         parser.add_argument("--format", choices=list(ENDINGS), default="csv")
         parser.add_argument(
             "--out", type=Path, metavar="FILE", help="default: named after the list"
@@ -65,14 +72,25 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:
         try:
-            told = self._journal(options) if options["what"] == JOURNAL else self._list(options)
+            told = self._written(options)
         except Refused as refused:
             raise CommandError(str(refused), returncode=COULD_NOT_RUN) from refused
-        except (FilterNotTaken, NotOver, NotBalanced, RowsDiffer, TooManyRows) as refused:
+        except NOT_WRITTEN as refused:
             raise CommandError(f"{refused} Nothing was written.", returncode=2) from refused
         except (Error, OSError) as error:
             raise CommandError(f"could not run: {error}", returncode=COULD_NOT_RUN) from error
         self.stdout.write(json.dumps(told) if options["json"] else _in_words(told))
+
+    def _written(self, options: dict[str, Any]) -> dict[str, Any]:
+        if options["charge"] and options["what"] != EVIDENCE:
+            raise Refused(f"--charge is of the evidence; {options['what']} takes no charge")
+        match options["what"]:
+            case "journal":
+                return self._journal(options)
+            case "evidence":
+                return self._evidence(options)
+            case _:
+                return self._list(options)
 
     def _list(self, options: dict[str, Any]) -> dict[str, Any]:
         wanted = named(options["what"])
@@ -119,9 +137,45 @@ class Command(BaseCommand):
             "trial_balance_sha256": sha256,
         }
 
+    def _evidence(self, options: dict[str, Any]) -> dict[str, Any]:
+        charge = options["charge"]
+        if charge is None:
+            raise Refused("say of which charge, by its id: --charge 6f1c33a2-…")
+        if given := [*_filters(options), *(["month"] if options["month"] else [])]:
+            raise Refused(f"the evidence is of one charge; it takes no --{given[0]}")
+        if options["format"] != "csv":
+            raise Refused("the evidence is a ZIP of CSV files; it takes no --format")
+        out = options["out"] or Path(f"evidence-{charge}.zip")
+        now = wiring.clock().now()
+        with _new_file(out) as part, snapshot():
+            with part.open("wb") as file:
+                pack = write_evidence(charge_id=charge, by=person(), now=now, to=file)
+            with part.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return {
+            "file": str(out),
+            "charge": str(charge),
+            "as_of": f"{now.real:%Y-%m-%dT%H:%M:%SZ}",
+            "verdict": pack.verdict.value,
+            "rows": pack.rows,
+            "members": len(pack.members) + 1,
+            "total_usd": str(pack.charge.amount),
+            "sha256": sha256,
+        }
+
 
 class Refused(Exception):
     """The command line cannot be meant."""
+
+
+NOT_WRITTEN: Final = (
+    FilterNotTaken,
+    NotOver,
+    NotBalanced,
+    RowsDiffer,
+    TooManyRows,
+    UnknownCharge,
+)
 
 
 def _filters(options: dict[str, Any]) -> dict[str, str]:
@@ -191,7 +245,9 @@ def _uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a creator's id") from None
+        raise ArgumentTypeError(
+            f"{text!r} is not an id such as 6f1c33a2-0d5b-5e0a-9a3e-…"
+        ) from None
 
 
 def _in_words(told: dict[str, Any]) -> str:
