@@ -8,8 +8,12 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 REQUIREMENTS := requirements/base.txt requirements/dev.txt
 STAMP := .installed-$(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
+# Only `make bench` needs these: what the product is compared with.
+PEERS := requirements/bench.txt
+PEERS_STAMP := .peers-$(shell cat $(PEERS) | cksum | cut -d' ' -f1)
 BIN := .venv/bin
 BENCH ?=
+CHARGES ?= 300000
 TESTS ?=
 WORKERS ?= auto
 MINUTES ?= 10
@@ -63,9 +67,9 @@ check: .venv/$(STAMP)  ## format, lint, layers, types, migrations, deployment se
 	$(call step,migrations,$(PRODUCTION_LIKE) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run)
 	$(call step,deployment settings,$(PRODUCTION_LIKE) $(BIN)/python manage.py check --deploy --fail-level WARNING)
 
-bench: .venv/$(STAMP)  ## all measurements, or one with BENCH=name
+bench: .venv/$(STAMP) .venv/$(PEERS_STAMP)  ## all measurements, or one with BENCH=name; some load CHARGES=300000
 	$(call step,bench $(BENCH),for file in $(if $(BENCH),bench/$(BENCH).py,bench/[a-z]*.py); do \
-		$(BIN)/python -m bench.$$(basename $$file .py) || exit $$?; done)
+		BENCH_CHARGES=$(CHARGES) $(BIN)/python -m bench.$$(basename $$file .py) || exit $$?; done)
 
 down:  ## stop what `make run` started
 	@$(BIN)/python -m devstack down
@@ -73,3 +77,7 @@ down:  ## stop what `make run` started
 .venv/$(STAMP): $(REQUIREMENTS)
 	@if [ -z '$(PYTHON)' ]; then echo 'error: Python 3.11 or newer is missing; install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; fi
 	@$(PYTHON) -m devstack.install $(STAMP)
+
+.venv/$(PEERS_STAMP): $(PEERS) .venv/$(STAMP)
+	$(call step,peers of the benches,$(BIN)/python -m pip install --quiet --require-hashes -r $(PEERS))
+	@rm -f .venv/.peers-*; touch $@

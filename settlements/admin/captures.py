@@ -160,7 +160,7 @@ class CaptureAdmin(ReadOnlyAdmin):
 
     @admin.display(description="captured USD")
     def usd(self, capture: Capture) -> SafeString:
-        return format_html('<stretch class="money">{}</stretch>', money(capture.captured_amount))
+        return format_html('<span class="money">{}</span>', money(capture.captured_amount))
 
     @admin.display(description="proof")
     def shown_proof(self, capture: Capture) -> SafeString:

@@ -12,6 +12,8 @@ __all__ = ["runner"]
 
 pytestmark = pytest.mark.system
 
+REQUIREMENTS = [f"requirements/{name}.txt" for name in ("base", "dev", "bench")]
+
 
 class Clone:
     """A clone whose requirements are empty, so that nothing is fetched, and whose bench prints one word."""
@@ -21,7 +23,7 @@ class Clone:
         self.folder = runner.home / "clone"
         shutil.copytree(PROJECT / "devstack", self.folder / "devstack")
         shutil.copy(PROJECT / "Makefile", self.folder)
-        for name in ("requirements/base.txt", "requirements/dev.txt", "bench/__init__.py"):
+        for name in (*REQUIREMENTS, "bench/__init__.py"):
             (self.folder / name).parent.mkdir(exist_ok=True)
             (self.folder / name).touch()
         (self.folder / "bench" / "word.py").write_text("print('measured')\n")
