@@ -305,7 +305,20 @@ _GATHER: Final = """
       SELECT c.settlement, x.kind, c.id, c.charge_id, l.id, f.lane, l.booked_at, x.amount
       FROM captures c
       CROSS JOIN LATERAL (
-        SELECT * FROM settlements_statementline s WHERE s.key = c.id AND s.type = 'charge'
+        SELECT * FROM settlements_statementline s
+        WHERE s.key = c.id AND s.type = 'charge' AND NOT EXISTS (
+          SELECT 1 FROM settlements_matchedline m
+          JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+          WHERE m.line_id = s.id AND m.in_force AND p.decided_at + %(offset)s < c.cut)
+        UNION ALL
+        -- Lines matched by hand. Of one line and several attempts the largest bears the fee, too.
+        SELECT s.* FROM settlements_matchedattempt m
+        JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+        JOIN settlements_matchedline t ON t.proposal_id = p.id
+        JOIN settlements_statementline s ON s.id = t.line_id
+        WHERE m.attempt_id = c.id AND m.in_force AND p.decided_at + %(offset)s < c.cut AND NOT EXISTS (
+          SELECT 1 FROM settlements_matchedattempt o WHERE o.proposal_id = m.proposal_id
+            AND (-o.amount, o.attempt_id) < (-m.amount, m.attempt_id))
         UNION ALL
         SELECT * FROM settlements_statementline s
         WHERE s.reference = c.id::text

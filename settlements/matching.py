@@ -37,7 +37,9 @@ from settlements.models import (
     LineType,
     MatchedAttempt,
     MatchedLine,
+    ProofMark,
     Proposal,
+    SettlementLine,
     StatementLine,
     Way,
 )
@@ -416,6 +418,7 @@ def approve(
         rows.filter(attempt=part.attempt).update(entry=entry)
     found = lock_discrepancies(proposal.discrepancies.values_list("pk", flat=True))
     record_decision(proposal, Decision.APPROVED, by=by, reason=reason, now=now)
+    _mark_settlements(match)
     # Evidence clears them: the next pass believes the match.
     Discrepancy.objects.filter(proposal=proposal).update(proposal=None)
     record_actions(
@@ -461,6 +464,15 @@ def _write(
     return ledger.correct(
         charge=charge, receivable=part.correction, against=against, subject=subject, now=now
     )
+
+
+def _mark_settlements(match: Match) -> None:
+    """The lines may sit in payouts that landed long ago: their settlements may be proved now."""
+    told = SettlementLine.objects.filter(
+        attempt__in=[part.attempt for part in match.parts], statement_line__isnull=True
+    )
+    settlements = told.order_by("settlement_id").values_list("settlement_id", flat=True).distinct()
+    ProofMark.objects.bulk_create(ProofMark(settlement_id=each) for each in settlements)
 
 
 def take_apart(*, proposal_id: int, by: str, reason: str, now: Moment) -> Proposal:

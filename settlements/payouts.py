@@ -268,29 +268,57 @@ _LAND: Final = """
       JOIN settlements_settlementline s ON s.attempt_id = l.key AND s.statement_line_id IS NULL
       WHERE l.type = 'charge'
       UNION
+      -- A line that two people matched with the attempt by hand.
+      SELECT s.settlement_id FROM lines l
+      JOIN settlements_matchedline m ON m.line_id = l.id AND m.in_force
+      JOIN settlements_matchedattempt t ON t.proposal_id = m.proposal_id
+      JOIN settlements_settlementline s
+        ON s.attempt_id = t.attempt_id AND s.statement_line_id IS NULL
+      UNION
       SELECT s.settlement_id FROM lines l
       JOIN settlements_settlementline s ON s.statement_line_id = l.id
     )
     SELECT id FROM landed
 """
 
-# A capture sits in the payout of its one statement line, if that says the same amount; anything else
-# in the payout of the line that told of it.
+# A capture sits in the payout of its one statement line, if that says the same amount, or in those of
+# the lines it was matched with by hand, while that match is believed; anything else in the payout of
+# the line that told of it.
 _PROVABLE: Final = """
     WITH own AS MATERIALIZED (
       SELECT settlement_id, statement_line_id, attempt_id, amount
       FROM settlements_settlementline WHERE settlement_id = ANY (%(ids)s::uuid[])
     ), looked_at AS (
-      SELECT own.settlement_id, bool_and(seen.told = 1 AND seen.landed = 1) AS all_landed
-      FROM own CROSS JOIN LATERAL (
+      SELECT own.settlement_id,
+             bool_and(seen.told = coalesce(match.lines, 1) AND seen.landed = seen.told) AS all_landed
+      FROM own
+      LEFT JOIN LATERAL (
+        SELECT p.id, (SELECT count(*) FROM settlements_matchedline l
+                      WHERE l.proposal_id = p.id) AS lines
+        FROM settlements_matchedattempt m
+        JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+        WHERE m.attempt_id = own.attempt_id AND m.in_force AND own.statement_line_id IS NULL
+          AND settlements_match_holds(p.id, p.count, p.absolute, p.net)
+      ) match ON true
+      CROSS JOIN LATERAL (
         SELECT count(*) AS told, count(*) FILTER (
           WHERE p.landed_on IS NOT NULL AND p.paid = p.net
-            AND (own.statement_line_id IS NOT NULL OR l.gross = own.amount)) AS landed
+            AND (own.statement_line_id IS NOT NULL OR match.id IS NOT NULL
+                 OR l.gross = own.amount)) AS landed
         FROM (
           SELECT * FROM settlements_statementline WHERE id = own.statement_line_id
           UNION ALL
-          SELECT * FROM settlements_statementline
-          WHERE own.statement_line_id IS NULL AND key = own.attempt_id AND type = 'charge'
+          SELECT * FROM settlements_statementline o
+          WHERE own.statement_line_id IS NULL AND o.key = own.attempt_id AND o.type = 'charge'
+            AND NOT EXISTS (
+              SELECT 1 FROM settlements_matchedline m
+              JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+              WHERE m.line_id = o.id AND m.in_force
+                AND settlements_match_holds(p.id, p.count, p.absolute, p.net))
+          UNION ALL
+          SELECT o.* FROM settlements_matchedline m
+          JOIN settlements_statementline o ON o.id = m.line_id
+          WHERE m.proposal_id = match.id
         ) l
         JOIN settlements_statementimport f ON f.id = l.statement_id AND f.state = 'accepted'
         LEFT JOIN settlements_payout p ON p.lane = f.lane AND p.reference = l.payout

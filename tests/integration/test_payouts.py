@@ -13,6 +13,8 @@ from checkout import failpoints
 from checkout.failpoints import Crash
 from checkout.models import Attempt, OutboxMessage
 from checkout.topics import validate_payload
+from processor.statement import Capture, render
+from processor.statement import fee as fee_of
 from settlements import payouts, reconciliation
 from settlements.closing import close_periods
 from settlements.models import (
@@ -22,14 +24,17 @@ from settlements.models import (
     PayoutPart,
     ProofMark,
     Settlement,
+    SettlementLine,
+    StatementLine,
 )
 from settlements.payouts import Cash, cash_expected
 from settlements.roles import VIEWER
 from settlements.settling import store_default_schedules
 from tests.factories import LANE, World
 from tests.factories_bank import Credit, bank_take_in
+from tests.factories_matches import approved_match, proposed_match
 from tests.factories_roles import member, pages_at
-from tests.factories_settlements import statement_text, take_in
+from tests.factories_settlements import edit, statement_text, take_in
 
 pytestmark = pytest.mark.django_db
 
@@ -471,3 +476,52 @@ def test_what_has_landed_stays_landed(world, tmp_path: Path):
     ):
         with pytest.raises(DatabaseError, match=r"stays landed|never change"):
             raw(sql)
+
+
+# --- Matched by hand -----------------------------------------------------------------------------------
+
+
+def test_a_line_that_two_people_matched_proves_its_settlement(world, tmp_path: Path):
+    """It names nobody: nothing is proved by it, nor its fee settled, before they say whose it is."""
+    attempt = Attempt.objects.get()
+    text = statement_text(LAST_OF_JANUARY, LEFT).replace(str(attempt.pk), "torn-1")
+    take_in(text, world=world, folder=tmp_path)
+    credited(world, tmp_path, named())
+    assert prove(world).settlements == 0
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    line = StatementLine.objects.get(reference="torn-1")
+
+    proposal = approved_match(world, proposed_match(world, [line], [attempt]))
+
+    assert (proposal.net, prove(world).settlements) == (Decimal("0.00"), 1)
+    world.clock.forward(days=31)
+    close_periods(clock=world.clock, ages=world.ages)
+    fee = SettlementLine.objects.get(statement_line=line)
+    assert (fee.kind, fee.amount, fee.attempt_id) == ("fee", Decimal("-0.88"), attempt.pk)
+
+
+def test_a_split_capture_is_proved_by_all_its_lines(world, tmp_path: Path):
+    """Both sit in one payout that landed; together they are the capture."""
+    attempt = Attempt.objects.get()
+    world.clock.forward(days=-3)
+    at = world.clock.business_now()
+    halves = [
+        Capture("torn-1", "sbx_1", at, Decimal("10.00")),
+        Capture("torn-2", "sbx_2", at, Decimal("9.99")),
+    ]
+    world.clock.forward(days=3)
+    text = render(account=LANE, captures=halves, first=LAST_OF_JANUARY, last=LEFT)
+    take_in(text, world=world, folder=tmp_path)
+    credited(world, tmp_path, named(str(sum(h.amount - fee_of(h.amount) for h in halves))))
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    lines = list(StatementLine.objects.filter(reference__startswith="torn-").order_by("pk"))
+    assert prove(world).settlements == 0
+
+    matched = approved_match(world, proposed_match(world, lines, [attempt]))
+    assert prove(world).settlements == 1
+
+    # Of a match of which a line changed nothing is proved: proved anew it would not be.
+    edit("UPDATE settlements_settlement SET proved_at = NULL")
+    edit("UPDATE settlements_matchedline SET gross = 1 WHERE proposal_id = %s", matched.pk)
+    ProofMark.objects.create(settlement=Settlement.objects.get())
+    assert prove(world).settlements == 0
