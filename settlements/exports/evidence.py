@@ -17,12 +17,14 @@ from io import StringIO
 from typing import BinaryIO, Final, TypeAlias
 from uuid import UUID
 
+from django.db.models import Q
+
 from checkout.clock import Moment
 from checkout.masking import mask
-from checkout.models import Case, Charge, Door, Instrument, OutboxMessage
+from checkout.models import AttemptQuery, Case, Charge, Door, Instrument, OutboxMessage
 from settlements.exports.pack import Member, Pack
 from settlements.exports.snapshot import FORMULA
-from settlements.models import NOTHING, DeskAction
+from settlements.models import NOTHING, DeskAction, MatchedAttempt
 from settlements.proof import Facts, Proof, Tick, Verdict, prove
 from settlements.timeline import timeline
 
@@ -119,10 +121,12 @@ def masked_for(charge: Charge) -> Masked:
 def _tables(facts: Facts, masked: Masked) -> Iterator[Table]:
     yield _charge(facts)
     yield _attempts(facts, masked)
+    yield _queries(facts, masked)
     yield _ledger(facts)
     yield _events(facts)
     yield _lines(facts)
     yield _discrepancies(facts, masked)
+    yield _matches(facts, masked)
     yield _actions(facts, masked)
     yield _cases(facts, masked)
     lines = [(each.at, each.sort, masked(each.text)) for each in timeline(facts)]
@@ -179,6 +183,16 @@ def _attempts(facts: Facts, masked: Masked) -> Table:
     return Table("attempts.csv", columns, rows)
 
 
+def _queries(facts: Facts, masked: Masked) -> Table:
+    """What the processor was asked by our reference, and what it answered; the newest are kept."""
+    rows: list[Sequence[Cell]] = [
+        (str(q.attempt_id), q.number, q.asked, q.asked_at, q.answered_at, masked(q.answer))
+        for q in AttemptQuery.objects.filter(attempt__in=facts.attempts).order_by("id")
+    ]
+    columns = ("merchant reference", "number", "asked", "asked at", "answered at", "answer")
+    return Table("queries.csv", columns, rows)
+
+
 def _ledger(facts: Facts) -> Table:
     """Each posting in the journal's order; the last line adds them up, to 0.00."""
     rows: list[Sequence[Cell]] = [
@@ -223,14 +237,14 @@ def _lines(facts: Facts) -> Table:
     columns = (
         *("file", "file SHA-256", "file state", "file taken in at", "line", "line id", "type"),
         *("merchant reference", "processor reference", "booked at", "gross USD", "fee USD"),
-        *("net USD", "currency", "payout"),
+        *("net USD", "currency", "payout", "matched by hand"),
     )
     rows: list[Sequence[Cell]] = [
         (
             *(line.statement.file_name, line.statement.sha256, line.statement.state),
             *(line.statement.imported_at, line.number, line.line_id, line.type, line.reference),
             *(line.processor_reference, line.booked_at, line.gross, line.fee, line.net),
-            *(line.currency, line.payout),
+            *(line.currency, line.payout, "yes" if line.pk in facts.matched_lines else ""),
         )
         for line in facts.lines
     ]
@@ -257,9 +271,35 @@ def _discrepancies(facts: Facts, masked: Masked) -> Table:
     return Table("discrepancies.csv", columns, rows)
 
 
+def _matches(facts: Facts, masked: Masked) -> Table:
+    """Matches by hand of its attempts: both people and each line; parts of other charges are not told."""
+    columns = (
+        *("match", "decision", "proposed by", "reason", "decided by", "because", "attempts in all"),
+        *("merchant reference", "amount USD", "correction USD", "in force"),
+        *("file", "line", "gross USD"),
+    )
+    own = MatchedAttempt.objects.filter(attempt__in=facts.attempts).select_related("proposal")
+    rows: list[Sequence[Cell]] = []
+    for part in own.order_by("proposal_id", "id"):
+        p = part.proposal
+        lines = p.matched_lines.select_related("line__statement").order_by("line_id")
+        rows += [
+            (
+                *(p.pk, p.decision or "waits", p.proposed_by, masked(p.reason), p.decided_by),
+                *(masked(p.decided_because), p.matched_attempts.count(), str(part.attempt_id)),
+                *(part.amount, part.correction, "yes" if part.in_force else "no"),
+                *(each.line.statement.file_name, each.line.number, each.gross),
+            )
+            for each in lines
+        ]
+    return Table("matches.csv", columns, rows)
+
+
 def _actions(facts: Facts, masked: Masked) -> Table:
-    """What people did about its discrepancies: notes, proposals, decisions, each with its reason."""
-    actions = DeskAction.objects.filter(discrepancy__in=facts.discrepancies).order_by("at", "id")
+    """What people did about its discrepancies and matches: each note and decision, with its reason."""
+    matches = MatchedAttempt.objects.filter(attempt__in=facts.attempts).values("proposal")
+    about = Q(discrepancy__in=facts.discrepancies) | Q(discrepancy=None, proposal__in=matches)
+    actions = DeskAction.objects.filter(about).order_by("at", "id")
     rows: list[Sequence[Cell]] = [
         (a.at, a.discrepancy_id, a.kind, a.by, masked(a.reason), a.assigned_to, a.proposal_id)
         for a in actions

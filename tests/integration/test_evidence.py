@@ -16,7 +16,7 @@ from django.core.management.base import CommandError
 from django.db import transaction
 from django.urls import reverse
 
-from checkout import subscriptions
+from checkout import rescue, subscriptions
 from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
 from checkout.models import CaseKind, Charge, Creator, Door, OutboxMessage
 from checkout.moves import open_case
@@ -28,6 +28,7 @@ from settlements.management.exporting import ExportWorker
 from settlements.models import Discrepancy, ExportRun, ExportState, TopicRecord, Way
 from settlements.roles import ANALYST, VIEWER
 from tests.factories import World, account, fresh, routing_rule
+from tests.factories_matches import approved_match, doubtful, proposed_match, told
 from tests.factories_roles import member, pages_at
 from tests.factories_settlements import statement_text, take_in
 from tests.situations import in_doubt
@@ -216,6 +217,35 @@ def test_no_cell_of_it_is_a_formula(world: World, tmp_path: Path) -> None:
     assert all(Decimal(cell) < 0 for cell in signed)
 
 
+def test_what_was_asked_and_matched_by_hand_is_in_it(world: World, tmp_path: Path) -> None:
+    """An attempt in doubt: each question to the processor, and the line that two people put beside it."""
+    attempt = doubtful(world)
+    world.gateway.query_answers = [InDoubt(f"no answer about {TOKEN}")]
+    rescue.resolve_attempt(
+        attempt_id=attempt.pk, clock=world.clock, gateways=world.gateways, ages=world.ages
+    )
+    (line,) = told(world, tmp_path, "199.00")
+    with transaction.atomic():
+        approved_match(world, proposed_match(world, [line], [attempt]))
+
+    pack = ZipFile(BytesIO(pack_of(fresh(attempt.charge), world)))
+
+    answers = [row["answer"] for row in rows(pack, "queries.csv")]
+    assert len(answers) == 1
+    assert answers[0].startswith("no answer to go by")
+    assert TOKEN not in answers[0]
+    (match,) = rows(pack, "matches.csv")
+    assert (match["decision"], match["gross USD"], match["in force"]) == (
+        "approved",
+        "199.00",
+        "yes",
+    )
+    (shown,) = rows(pack, "statement-lines.csv")
+    assert (shown["line id"], shown["matched by hand"]) == (line.line_id, "yes")
+    assert [row["what"] for row in rows(pack, "decisions.csv")] == ["proposed", "approved"]
+    assert "Matched by two people" in pack.read("summary.txt").decode()
+
+
 def test_the_summary_explains_the_five_ticks(world: World, tmp_path: Path) -> None:
     charge = worked_on(world, tmp_path / "in")
 
@@ -296,13 +326,20 @@ def test_a_pack_of_no_charge_is_not_asked_for(world: World) -> None:
 
 def test_the_command_writes_it_and_says_what(world: World, tmp_path: Path) -> None:
     charge, out = worked_on(world, tmp_path / "in"), tmp_path / "e.zip"
-    told = StringIO()
+    printed = StringIO()
 
     call_command(
-        "export", "evidence", "--charge", str(charge.pk), "--out", str(out), "--json", stdout=told
+        "export",
+        "evidence",
+        "--charge",
+        str(charge.pk),
+        "--out",
+        str(out),
+        "--json",
+        stdout=printed,
     )
 
-    said = json.loads(told.getvalue())
+    said = json.loads(printed.getvalue())
     assert said["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
     assert said["members"] == len(ZipFile(out).namelist())
     assert (said["verdict"], said["total_usd"]) == ("discrepant", "19.99")
