@@ -28,6 +28,7 @@ from checkout.desk import (
     month_filter,
     short,
 )
+from checkout.filters import filter_by_link
 from checkout.gateways import DeclineClass
 from checkout.models import (
     Attempt,
@@ -78,6 +79,7 @@ BilledFilter = month_filter(
     "month of the billing date",
     lambda first, last: Q(period_start__gte=first, period_start__lte=last),
 )
+BilledOnFilter = filter_by_link("billed", "billing date", lambda day: Q(period_start=day))
 BookedFilter = month_filter(
     "booked",
     "month of the outcome (UTC)",
@@ -175,7 +177,14 @@ class ChargeAdmin(ReadOnlyAdmin):
         "shown_state",
     )
     list_display_links = ("short_id",)
-    list_filter = ("state", LaneFilter, AwaitsFilter, BilledFilter, UncollectedFilter)
+    list_filter = (
+        "state",
+        LaneFilter,
+        AwaitsFilter,
+        BilledFilter,
+        BilledOnFilter,
+        UncollectedFilter,
+    )
     list_select_related = ("creator", "terms")
     ordering = ("-created_at", "-id")
     search_fields = ("id",)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -21,8 +22,9 @@ from checkout.commit import committed
 from checkout.desk import ReadOnlyAdmin, ReasonForm, badge, decide_proposed, fixed_filter, money
 from checkout.page import Printed, in_both_zones, in_snapshot
 from settlements import books
-from settlements.days import closed_through
-from settlements.models import BooksClose, Decision, Span
+from settlements.admin.captures import captures_link
+from settlements.days import Stretch, closed_through
+from settlements.models import BooksClose, Decision, ProofState, Span
 
 BADGES: Final = {
     Decision.OPEN: "open",
@@ -51,11 +53,12 @@ SpanFilter = fixed_filter(
 
 @dataclass(frozen=True)
 class Counted:
-    """A line of the certificate: what, how many, how much USD."""
+    """A line of the certificate: what, how many, how much USD, and the list as it stands today."""
 
     words: str
     count: str
     usd: str
+    link: str
 
 
 @admin.register(BooksClose)
@@ -129,8 +132,8 @@ class BooksCloseAdmin(ReadOnlyAdmin):
         waiting = BooksClose.objects.filter(span=Span.DAY, first_day=day, decision=Decision.OPEN)
         context |= {
             "draft": draft,
-            "counted": list(_counted(draft.figures)),
-            "charges": list(_charges(draft.charges)),
+            "counted": list(_counted(draft.figures, day=day)),
+            "charges": list(_charges(draft.charges, day=day)),
             "sums": f"{draft.debit:,.2f}",
             "carried_usd": f"{draft.carried_usd:,.2f}",
             "waiting": waiting.first(),
@@ -211,8 +214,10 @@ class BooksCloseAdmin(ReadOnlyAdmin):
                 usd=row.debit,
             ),
             "state": self.shown_state(row),
-            "counted": list(_counted(row.figures)),
-            "charges": list(_charges(row.charges)),
+            "counted": list(
+                _counted(row.figures, day=row.first_day if row.span == Span.DAY else None)
+            ),
+            "charges": list(_charges(row.charges, day=row.first_day)),
             "carried": list(row.carried.order_by("name")),
             "carried_usd": money(row.carried_usd),
             "sums": (money(row.debit), money(row.credit)),
@@ -283,7 +288,8 @@ def _in_commit(work: Callable[[Moment], BooksClose]) -> BooksClose:
     return committed(lambda: work(clock.now()), deadline=PATIENCE, clock=clock)
 
 
-def _counted(figures: dict[str, Any]) -> Iterable[Counted]:
+def _counted(figures: dict[str, Any], *, day: date | None) -> Iterable[Counted]:
+    """A month has no list of its own for these; a day's is of today's state, as its page says."""
     lines = {
         "proved": "captures proved by an accepted file",
         "awaiting": "captures await their file",
@@ -293,10 +299,19 @@ def _counted(figures: dict[str, Any]) -> Iterable[Counted]:
     }
     for name, words in lines.items():
         if tally := figures.get(name):
-            yield Counted(words, f"{tally['count']:,}", money(Decimal(tally["usd"])))
+            link = _list_of(name, day=day) if day and tally["count"] else ""
+            yield Counted(words, f"{tally['count']:,}", money(Decimal(tally["usd"])), link)
 
 
-def _charges(charges: dict[str, Any]) -> Iterable[Counted]:
+def _list_of(name: str, *, day: date) -> str:
+    if name in ProofState.values:
+        return captures_link(proof=name, stretch=Stretch(day, day))
+    return reverse("in_doubt") if name == "in_doubt" else ""
+
+
+def _charges(charges: dict[str, Any], *, day: date) -> Iterable[Counted]:
+    address = reverse("admin:checkout_charge_changelist")
     for state, tally in sorted(charges.items()):
         usd = money(Decimal(tally["usd"]))
-        yield Counted(state.replace("_", " "), f"{tally['count']:,}", usd)
+        link = f"{address}?{urlencode({'billed': day, 'state__exact': state})}"
+        yield Counted(state.replace("_", " "), f"{tally['count']:,}", usd, link)

@@ -1,17 +1,14 @@
 """What finance reads of settlements: closed periods with their lines, those still open, and payouts."""
 
-from collections.abc import Callable
 from datetime import date
-from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.db.models import Q
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, fixed_filter, money
-from checkout.page import day_named
+from checkout.filters import filter_by_link
 from checkout.targets import creators_named
 from settlements.models import (
     OpenPeriod,
@@ -31,26 +28,6 @@ PayoutStateFilter = fixed_filter(
         "landed": ("landed", Q(landed_on__isnull=False)),
     },
 )
-
-
-def filter_by_link(
-    parameter: str, called: str, on: Callable[[Any], Q], *, read: Callable[[str], Any] = day_named
-) -> type[admin.SimpleListFilter]:
-    """A filter that offers nothing itself: the figure of another page names the day, or the lane."""
-
-    class FilterByLink(admin.SimpleListFilter):
-        title = called
-        parameter_name = parameter
-
-        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-            named = request.GET.get(parameter, "")
-            return [(named, named)] if read(named) else []
-
-        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-            found = read(self.value() or "")
-            return queryset.filter(on(found)) if found else queryset
-
-    return FilterByLink
 
 
 LandsFilter = filter_by_link(

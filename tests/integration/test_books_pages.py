@@ -1,5 +1,7 @@
 """The pages on which the books are closed: propose with reasons, lock by another, the certificate."""
 
+import html
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -58,6 +60,19 @@ def test_what_is_open_wants_a_reason_and_the_answer_names_it() -> None:
 
     assert "1 open without a reason: file:cis:" in answer.content.decode()
     assert not BooksClose.objects.exists()
+
+
+def test_each_figure_of_a_close_leads_to_its_list(world: World) -> None:
+    page = member(VIEWER).get(NEXT).content.decode()
+    day = books.next_day()
+    found = re.findall(r'<a href="(/admin/[^"]+)">([^<]+)</a></th>', page)
+    links = {words: html.unescape(link) for link, words in found}
+
+    listed = member(VIEWER).get(links["captures await their file"]).content.decode()
+    assert "<strong>1 capture</strong>" in listed
+    listed = member(VIEWER).get(links["succeeded"]).content.decode()
+    assert "<strong>1 charge</strong>" in listed
+    assert f"billing date: {day}" in listed
 
 
 def test_two_people_close_a_day_and_the_certificate_says_so(world: World) -> None:
