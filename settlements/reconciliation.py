@@ -38,6 +38,8 @@ KINDS: Final = (
     Kind.EVENTS,
     Kind.PAYOUT,
 )
+# Those that ask the calendar what was owed.
+BY_CALENDAR: Final = frozenset({Kind.BILLING, Kind.CAPTURED, Kind.PERIODS, Kind.LEDGER})
 # Any number that nothing else in this database locks.
 LOCK: Final = 7_204_115
 LINES_AT_ONCE: Final = 500
@@ -54,7 +56,8 @@ def _sql(name: str) -> str:
     return (Path(__file__).parent / "comparisons" / f"{name}.sql").read_text("utf-8")
 
 
-_TABLES, _ALL, _MARKED, _OWED = map(_sql, ("scope", "scope_all", "scope_marked", "owed"))
+_TABLES, _MARKED, _OWED = map(_sql, ("scope", "scope_marked", "owed"))
+_ALL, _ALL_EVENTS = map(_sql, ("scope_all", "scope_events"))
 _EXPECTATIONS, _FIND, _SEEN = map(_sql, ("expectations", "find", "seen"))
 _REWRITING, _REWRITTEN, _RECORD, _CLEAR = map(_sql, ("rewriting", "rewritten", "record", "clear"))
 _COMPARISONS: Final = {kind: _sql(kind.value) for kind in KINDS}
@@ -125,8 +128,7 @@ def look(*, kinds: Collection[Kind] = KINDS, as_of: datetime, now: Moment) -> li
     """
     moments = _moments(as_of=as_of, business=as_of, now=now)
     with transaction.atomic(), connection.cursor() as cursor:
-        _execute(_TABLES)
-        _execute(_ALL, {"low": UUID(int=0), "high": None})
+        _look_at_all(kinds, UUID(int=0), None)
         _compare(kinds, moments)
         cursor.execute(
             "SELECT fingerprint, kind, code, charge_id, creator_id, expected, actual, explanation"
@@ -188,8 +190,7 @@ def _full_pass(
         moments = _moments(as_of=run.as_of, business=now.business, now=now)
         with transaction.atomic():
             _take_turn()
-            _execute(_TABLES)
-            _execute(_ALL, {"low": low, "high": high})
+            _look_at_all(kinds, low, high)
             before = run.creators
             _compare_and_record(run, kinds, moments, ages=ages)
         failpoint("reconcile.slice_committed")
@@ -201,6 +202,13 @@ def _full_pass(
 def _take_turn() -> None:
     """One pass at a time: two would clear each other's findings between a look and its record."""
     _execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": LOCK})
+
+
+def _look_at_all(kinds: Collection[Kind], low: UUID, high: UUID | None) -> None:
+    """Make a slice the scope: identifiers from `low` up to, not including, `high` (None: the end)."""
+    _execute(_TABLES)
+    for scope in [_ALL, _ALL_EVENTS] if Kind.EVENTS in kinds else [_ALL]:
+        _execute(scope, {"low": low, "high": high})
 
 
 def _slices(at_once: int) -> list[tuple[UUID, UUID | None]]:
@@ -232,7 +240,8 @@ def _compare_and_record(
 ) -> None:
     """Compare what the scope holds, and add to the run's counts what that opened and cleared."""
     run.creators += _count("SELECT count(*) FROM reconcile_creator")
-    _execute(_EXPECTATIONS, {"statement_due": ages.statement_due})
+    if Kind.STATEMENT in kinds:
+        _execute(_EXPECTATIONS, {"statement_due": ages.statement_due})
     _compare(kinds, moments)
     _execute(_REWRITING)
     run.opened += _count_new()
@@ -267,16 +276,18 @@ def _moments(*, as_of: datetime, business: datetime, now: Moment) -> Mapping[str
 def _consume_marks() -> int:
     """Take exactly the marks that are visible now; a later commit's stays for the next pass."""
     return _execute(
-        "WITH taken AS (DELETE FROM reconcile_dirty RETURNING kind, subject, detail)"
-        " INSERT INTO reconcile_mark SELECT DISTINCT kind, subject, detail FROM taken"
+        "WITH taken AS (DELETE FROM reconcile_dirty RETURNING id, kind, subject, detail)"
+        " INSERT INTO reconcile_mark SELECT min(id), max(id), kind, subject, detail"
+        " FROM taken GROUP BY kind, subject, detail"
     )
 
 
 def _compare(kinds: Collection[Kind], moments: Mapping[str, Any]) -> None:
     # Without statistics the planner would take a creator for a thousand, and a million for one.
     _execute("ANALYZE reconcile_creator, reconcile_line, reconcile_mark")
-    _execute(_OWED, moments)
-    _execute("ANALYZE reconcile_owed")
+    if BY_CALENDAR.intersection(kinds):
+        _execute(_OWED, moments)
+        _execute("ANALYZE reconcile_owed")
     for kind in kinds:
         find = _FIND.replace("{comparison}", _COMPARISONS[kind])
         _execute(find, {**moments, "kind": kind.value})

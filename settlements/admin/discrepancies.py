@@ -49,7 +49,7 @@ SIDES: Final[Mapping[str, tuple[str, str]]] = {
     Kind.STATEMENT: ("By our records", "By the statement"),
     Kind.LEDGER: ("Captured", "By the books"),
     Kind.EVENTS: ("By the outbox", "By the topic"),
-    Kind.PAYOUT: ("By the payout", "By the bank"),
+    Kind.PAYOUT: ("By its lines, or the payout", "By its total, or the bank"),
 }
 
 StandingFilter = fixed_filter(
@@ -220,7 +220,7 @@ PROPOSE: Final = Question(
     title="Propose a resolution",
     consequence="One proposal for all that are listed below. Another person approves exactly these "
     "amounts, or refuses; until then they stand. A cent between owed and captured is corrected in "
-    "the books; what is not about money, was rewritten and put back, or is between us and the "
+    "the books; what is not about money, was rewritten behind the service, or is between us and the "
     "processor's file may be accepted as it is. Everything else is cleared by evidence alone.",
     verb="Propose it",
 )

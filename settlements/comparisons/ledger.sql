@@ -1,79 +1,122 @@
--- Left: captured attempts and what is still owed. Right: the books (R34, R36).
-WITH looked_at AS (
-  SELECT c.* FROM reconcile_creator k JOIN checkout_charge c ON c.creator_id = k.id
+-- Left: captured attempts and what is still owed. Right: the books (R34, R36). The books are read once:
+-- every entry of a charge that is looked at, of its captures, or with a posting of it, added up.
+WITH looked_at AS MATERIALIZED (
+  SELECT c.id, c.creator_id, c.state, c.amount, c.subscription_id, c.period_start
+  FROM reconcile_creator k JOIN checkout_charge c ON c.creator_id = k.id
+),
+captures AS MATERIALIZED (
+  SELECT a.id, a.charge_id, a.lane, a.outcome, a.captured_amount
+  FROM looked_at c JOIN checkout_attempt a ON a.charge_id = c.id
+  WHERE a.outcome IN ('captured', 'unapplied')
+),
+postings AS MATERIALIZED (
+  SELECT p.entry_id, p.charge_id, p.account, p.amount
+  FROM looked_at c JOIN checkout_ledgerposting p ON p.charge_id = c.id
+),
+own AS MATERIALIZED (
+  SELECT e.id, e.kind, e.charge_id, e.attempt_id
+  FROM looked_at c JOIN checkout_ledgerentry e ON e.charge_id = c.id
+),
+near AS (
+  SELECT * FROM own
+  UNION ALL
+  -- Of other charges; there are none, unless somebody moved a row.
+  (SELECT e.id, e.kind, e.charge_id, e.attempt_id
+   FROM captures a JOIN checkout_ledgerentry e ON e.attempt_id = a.id
+   WHERE NOT EXISTS (SELECT 1 FROM own WHERE own.id = e.id)
+   UNION
+   SELECT e.id, e.kind, e.charge_id, e.attempt_id
+   FROM postings p JOIN checkout_ledgerentry e ON e.id = p.entry_id
+   WHERE NOT EXISTS (SELECT 1 FROM own WHERE own.id = p.entry_id))
+),
+books AS MATERIALIZED (
+  SELECT n.*, coalesce(sums.lines, 0) AS lines, coalesce(sums.total, 0.00) AS total, sums.clearing,
+         sums.lane
+  FROM near n
+  LEFT JOIN (
+    SELECT p.entry_id, count(*) AS lines, sum(p.amount) AS total,
+           sum(p.amount) FILTER (WHERE p.account = 'clearing') AS clearing,
+           -- One posting an account and entry: the lane is the clearing's.
+           max(p.lane) FILTER (WHERE p.account = 'clearing') AS lane
+    FROM near JOIN checkout_ledgerposting p ON p.entry_id = near.id
+    GROUP BY p.entry_id
+  ) sums ON sums.entry_id = n.id
+),
+receivables AS (
+  SELECT charge_id, sum(amount) AS amount FROM postings WHERE account = 'receivable' GROUP BY charge_id
+),
+applied AS (
+  SELECT charge_id, sum(captured_amount) AS amount FROM captures WHERE outcome = 'captured'
+  GROUP BY charge_id
+),
+-- What two people approved, and nothing else, moves it further.
+approved AS (
+  SELECT b.charge_id, sum(p.amount) AS amount
+  FROM books b
+  JOIN checkout_ledgerposting p ON p.entry_id = b.id AND p.account = 'receivable'
+  WHERE b.kind = 'corrected' AND EXISTS (
+    SELECT 1 FROM settlements_proposalitem i
+    JOIN settlements_proposal d ON d.id = i.proposal_id AND d.decision = 'approved'
+    WHERE b.id IN (i.entry_id, i.reversal_id)
+    UNION ALL
+    SELECT 1 FROM settlements_matchedattempt m
+    JOIN settlements_proposal d ON d.id = m.proposal_id AND d.decision = 'approved'
+    WHERE b.id IN (m.entry_id, m.reversal_id))
+  GROUP BY b.charge_id
 )
 SELECT x.code, a.id::text AS subject, c.creator_id AS key, c.id AS charge_id, c.creator_id, a.lane,
-       a.captured_amount AS expected, coalesce(e.clearing, 0.00) AS actual, x.explanation
-FROM looked_at c
-JOIN checkout_attempt a ON a.charge_id = c.id AND a.outcome IN ('captured', 'unapplied')
-LEFT JOIN LATERAL (
-  SELECT n.kind, n.charge_id, (SELECT sum(p.amount) FROM checkout_ledgerposting p
-    WHERE p.entry_id = n.id AND p.account = 'clearing' AND p.lane = a.lane) AS clearing
-  FROM checkout_ledgerentry n WHERE n.attempt_id = a.id
-) e ON true
-CROSS JOIN LATERAL (VALUES
-  (CASE WHEN e.kind IS NULL THEN 'missing' END,
-   settlements_usd(a.captured_amount) || ' USD was captured, but is not in the books.'),
-  (CASE WHEN coalesce(e.clearing, 0.00) <> a.captured_amount AND e.kind IS NOT NULL THEN 'amount' END,
-   settlements_usd(a.captured_amount) || ' USD was captured, the books say '
-     || settlements_usd(coalesce(e.clearing, 0.00)) || '.'),
-  (CASE WHEN e.kind <> a.outcome OR e.charge_id <> a.charge_id THEN 'state' END,
-   'The attempt ended as ' || a.outcome || ', its entry is ' || e.kind || ' for charge '
-     || e.charge_id || '.')
-) AS x(code, explanation)
-WHERE x.code IS NOT NULL
-UNION ALL
-SELECT 'extra', e.id::text, c.creator_id, c.id, c.creator_id, '', 0.00,
-       coalesce((SELECT sum(p.amount) FROM checkout_ledgerposting p
-                 WHERE p.entry_id = e.id AND p.account = 'clearing'), 0.00),
-       'The books hold a capture that no attempt of the charge made.'
-FROM looked_at c
-JOIN checkout_ledgerentry e ON e.charge_id = c.id AND e.kind IN ('captured', 'unapplied')
-LEFT JOIN checkout_attempt a ON a.id = e.attempt_id
-WHERE a.id IS NULL OR a.outcome NOT IN ('captured', 'unapplied')
-UNION ALL
-SELECT 'unbalanced', e.id::text, c.creator_id, c.id, c.creator_id, '', 0.00, sums.total,
-       'The ' || e.kind || ' entry of the charge has ' || sums.lines || ' postings that sum to '
-         || settlements_usd(sums.total) || ' USD, not to 0.00.'
+       a.captured_amount AS expected, a.clearing AS actual,
+       CASE x.code
+         WHEN 'missing' THEN settlements_usd(a.captured_amount) || ' USD was captured, but is not in the books.'
+         WHEN 'amount' THEN settlements_usd(a.captured_amount) || ' USD was captured, the books say '
+           || settlements_usd(a.clearing) || '.'
+         ELSE 'The attempt ended as ' || a.outcome || ', its entry is ' || a.kind || ' for charge '
+           || a.entry_charge || '.' END AS explanation
 FROM (
-  SELECT e.id FROM looked_at c JOIN checkout_ledgerentry e ON e.charge_id = c.id
-  UNION
-  SELECT p.entry_id FROM looked_at c JOIN checkout_ledgerposting p ON p.charge_id = c.id
-) near
-JOIN checkout_ledgerentry e ON e.id = near.id
-JOIN checkout_charge c ON c.id = e.charge_id
-CROSS JOIN LATERAL (
-  SELECT coalesce(sum(p.amount), 0.00) AS total, count(*) AS lines
-  FROM checkout_ledgerposting p WHERE p.entry_id = e.id
-) sums
-WHERE sums.total <> 0 OR sums.lines < 2
+  SELECT a.*, b.kind, b.charge_id AS entry_charge,
+         coalesce(CASE WHEN b.lane = a.lane THEN b.clearing END, 0.00) AS clearing
+  FROM captures a LEFT JOIN books b ON b.attempt_id = a.id
+) a
+JOIN looked_at c ON c.id = a.charge_id
+CROSS JOIN LATERAL (VALUES
+  (CASE WHEN a.kind IS NULL THEN 'missing' END),
+  (CASE WHEN a.clearing <> a.captured_amount AND a.kind IS NOT NULL THEN 'amount' END),
+  (CASE WHEN a.kind <> a.outcome OR a.entry_charge <> a.charge_id THEN 'state' END)
+) AS x(code)
+WHERE (a.kind IS DISTINCT FROM a.outcome OR a.clearing <> a.captured_amount
+       OR a.entry_charge <> a.charge_id)
+  AND x.code IS NOT NULL
 UNION ALL
-SELECT 'receivable', c.id::text, c.creator_id, c.id, c.creator_id, '', right_is.amount,
-       books.receivable,
-       'By the books ' || settlements_usd(books.receivable) || ' USD is still owed of this '
-         || c.state || ' charge; by its captures it is ' || settlements_usd(right_is.amount) || '.'
-FROM looked_at c
-LEFT JOIN reconcile_owed o
-  ON o.subscription_id = c.subscription_id AND o.period_start = c.period_start
-CROSS JOIN LATERAL (
-  SELECT coalesce(sum(p.amount), 0.00) AS receivable FROM checkout_ledgerposting p
-  WHERE p.charge_id = c.id AND p.account = 'receivable'
-) books
-CROSS JOIN LATERAL (
-  SELECT CASE WHEN c.state IN ('voided', 'written_off') THEN 0.00
-    ELSE coalesce(o.amount, c.amount) - coalesce((SELECT sum(a.captured_amount)
-      FROM checkout_attempt a WHERE a.charge_id = c.id AND a.outcome = 'captured'), 0.00)
-    END + coalesce((
-      -- What two people approved, and nothing else, moves it further.
-      SELECT sum(p.amount) FROM checkout_ledgerentry e
-      JOIN checkout_ledgerposting p ON p.entry_id = e.id AND p.account = 'receivable'
-      WHERE e.charge_id = c.id AND e.kind = 'corrected' AND EXISTS (
-        SELECT 1 FROM settlements_proposalitem i
-        JOIN settlements_proposal d ON d.id = i.proposal_id AND d.decision = 'approved'
-        WHERE e.id IN (i.entry_id, i.reversal_id)
-        UNION ALL
-        SELECT 1 FROM settlements_matchedattempt m
-        JOIN settlements_proposal d ON d.id = m.proposal_id AND d.decision = 'approved'
-        WHERE e.id IN (m.entry_id, m.reversal_id))), 0.00) AS amount
-) right_is
-WHERE books.receivable <> right_is.amount
+SELECT 'extra', b.id::text, c.creator_id, c.id, c.creator_id, '', 0.00,
+       coalesce((SELECT sum(p.amount) FROM checkout_ledgerposting p
+                 WHERE p.entry_id = b.id AND p.account = 'clearing'), 0.00),
+       'The books hold a capture that no attempt of the charge made.'
+FROM books b
+JOIN looked_at c ON c.id = b.charge_id
+LEFT JOIN checkout_attempt a ON a.id = b.attempt_id
+WHERE b.kind IN ('captured', 'unapplied')
+  AND (a.id IS NULL OR a.outcome NOT IN ('captured', 'unapplied'))
+UNION ALL
+SELECT 'unbalanced', b.id::text, c.creator_id, c.id, c.creator_id, '', 0.00, b.total,
+       'The ' || b.kind || ' entry of the charge has ' || b.lines || ' postings that sum to '
+         || settlements_usd(b.total) || ' USD, not to 0.00.'
+FROM books b
+JOIN checkout_charge c ON c.id = b.charge_id
+WHERE b.total <> 0 OR b.lines < 2
+UNION ALL
+SELECT 'receivable', c.id::text, c.creator_id, c.id, c.creator_id, '', c.right_is, c.receivable,
+       'By the books ' || settlements_usd(c.receivable) || ' USD is still owed of this '
+         || c.state || ' charge; by its captures it is ' || settlements_usd(c.right_is) || '.'
+FROM (
+  SELECT c.*, coalesce(r.amount, 0.00) AS receivable,
+         CASE WHEN c.state IN ('voided', 'written_off') THEN 0.00
+           ELSE coalesce(o.amount, c.amount) - coalesce(a.amount, 0.00) END
+         + coalesce(d.amount, 0.00) AS right_is
+  FROM looked_at c
+  LEFT JOIN reconcile_owed o
+    ON o.subscription_id = c.subscription_id AND o.period_start = c.period_start
+  LEFT JOIN receivables r ON r.charge_id = c.id
+  LEFT JOIN applied a ON a.charge_id = c.id
+  LEFT JOIN approved d ON d.charge_id = c.id
+) c
+WHERE c.receivable <> c.right_is

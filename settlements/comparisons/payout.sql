@@ -34,3 +34,49 @@ CROSS JOIN LATERAL (VALUES
      || ', but the bank''s statements up to ' || known.until || ' do not show it.')
 ) AS x(code, side, expected, actual, explanation)
 WHERE x.code IS NOT NULL
+UNION ALL
+-- Left: what the files added to a payout, one by one. Right: the sums that the payout keeps.
+SELECT 'amount', p.id || ':parts:' || x.name, NULL, NULL, NULL, p.lane, x.summed, x.kept,
+       settlements_too(x.summed, x.kept) || ' as the ' || x.name || ' of the payout ' || p.lane || ' '
+         || p.reference || ': its files come to ' || settlements_usd(x.summed) || ', it says '
+         || settlements_usd(x.kept) || '.'
+FROM settlements_payout p
+CROSS JOIN LATERAL (
+  SELECT coalesce(sum(gross), 0) AS gross, coalesce(sum(refunds), 0) AS refunds,
+         coalesce(sum(disputes), 0) AS disputes, coalesce(sum(adjustments), 0) AS adjustments,
+         coalesce(sum(reserve), 0) AS reserve, coalesce(sum(fees), 0) AS fees,
+         coalesce(sum(net), 0) AS net, coalesce(sum(paid), 0) AS paid
+  FROM settlements_payoutpart WHERE payout_id = p.id
+) parts
+CROSS JOIN LATERAL (VALUES
+  ('gross', parts.gross, p.gross), ('refunds', parts.refunds, p.refunds),
+  ('disputes', parts.disputes, p.disputes), ('adjustments', parts.adjustments, p.adjustments),
+  ('reserve', parts.reserve, p.reserve), ('fees', parts.fees, p.fees), ('net', parts.net, p.net),
+  ('paid', parts.paid, p.paid)
+) AS x(name, summed, kept)
+WHERE x.summed <> x.kept
+UNION ALL
+-- Left: the lines of a creator's settlement. Right: the totals that it keeps.
+SELECT 'amount', 'settlement:' || s.id || ':' || x.name, s.creator_id, NULL, s.creator_id, '',
+       x.summed, x.kept,
+       settlements_too(x.summed, x.kept) || ' as ' || x.name || ' in the settlement of '
+         || s.period_start || ' to ' || s.period_end || ': its lines come to '
+         || settlements_usd(x.summed) || ', it says ' || settlements_usd(x.kept) || '.'
+FROM reconcile_creator k
+JOIN settlements_settlement s ON s.creator_id = k.id
+CROSS JOIN LATERAL (
+  SELECT coalesce(sum(amount) FILTER (WHERE kind = 'charge'), 0) AS charged,
+         coalesce(sum(amount) FILTER (WHERE kind = 'unapplied'), 0) AS unapplied,
+         coalesce(sum(amount) FILTER (WHERE kind = 'refund'), 0) AS refunded,
+         coalesce(sum(amount) FILTER (WHERE kind IN ('dispute', 'reversal')), 0) AS disputed,
+         coalesce(sum(amount) FILTER (WHERE kind = 'fee'), 0) AS fees,
+         coalesce(sum(amount) FILTER (WHERE kind = 'adjustment'), 0) AS adjusted,
+         coalesce(sum(amount), 0) AS net
+  FROM settlements_settlementline WHERE settlement_id = s.id
+) lines
+CROSS JOIN LATERAL (VALUES
+  ('charged', lines.charged, s.charged), ('unapplied', lines.unapplied, s.unapplied),
+  ('refunded', lines.refunded, s.refunded), ('disputed', lines.disputed, s.disputed),
+  ('fees', lines.fees, s.fees), ('adjusted', lines.adjusted, s.adjusted), ('net', lines.net, s.net)
+) AS x(name, summed, kept)
+WHERE x.summed <> x.kept

@@ -5,7 +5,7 @@ SET LOCAL work_mem = '64MB';
 CREATE TEMPORARY TABLE IF NOT EXISTS reconcile_creator (id uuid PRIMARY KEY) ON COMMIT DROP;
 CREATE TEMPORARY TABLE IF NOT EXISTS reconcile_line (key uuid PRIMARY KEY) ON COMMIT DROP;
 CREATE TEMPORARY TABLE IF NOT EXISTS reconcile_mark (
-  kind text, subject uuid, detail jsonb) ON COMMIT DROP;
+  first_id bigint, last_id bigint, kind text, subject uuid, detail jsonb) ON COMMIT DROP;
 CREATE TEMPORARY TABLE IF NOT EXISTS reconcile_owed (
   subscription_id uuid, creator_id uuid, terms_id bigint, period_start date, period_end date,
   amount numeric, begins_at timestamptz,

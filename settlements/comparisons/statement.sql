@@ -1,13 +1,26 @@
 -- Left: captures. Right: the lines of accepted files. Lines of one attempt are summed before they
--- meet it, or a join would hide or double them (R41).
+-- meet it, or a join would hide or double them (R41). Sentences are written for what differs alone.
 WITH zones AS MATERIALIZED (
   SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementterms
+),
+terms AS MATERIALIZED (
+  SELECT lane, rate, fixed, valid_from,
+         lead(valid_from) OVER (PARTITION BY lane ORDER BY valid_from) AS valid_to
+  FROM settlements_feeterms
 ),
 files AS (
   SELECT id, lane FROM settlements_statementimport WHERE state = 'accepted'
 ),
-attempts AS (
-  SELECT a.* FROM reconcile_creator k JOIN checkout_attempt a ON a.creator_id = k.id
+stated AS (
+  SELECT a.id, a.creator_id, a.charge_id, a.lane, a.outcome, a.captured_amount,
+         coalesce(a.booked_at, a.ended_at) AS happened_at,
+         nullif(count(l.id), 0) AS times, sum(l.gross) AS gross, sum(l.fee) AS fee,
+         min(f.lane) AS stated_lane, min(l.booked_at) AS booked_at
+  FROM reconcile_creator k
+  JOIN checkout_attempt a ON a.creator_id = k.id
+  LEFT JOIN (settlements_statementline l JOIN files f ON f.id = l.statement_id)
+    ON l.key = a.id AND l.type = 'charge'
+  GROUP BY a.id
 ),
 matches AS MATERIALIZED (
   -- Made by hand, and few: each that something looked at belongs to, while every row of it still reads
@@ -19,84 +32,103 @@ matches AS MATERIALIZED (
     SELECT m.proposal_id FROM reconcile_line k
     JOIN settlements_matchedline m ON m.key = k.key AND m.in_force
     UNION
-    SELECT m.proposal_id FROM attempts a
-    JOIN settlements_matchedline m ON m.key = a.id AND m.in_force
+    SELECT m.proposal_id FROM settlements_matchedline m
+    JOIN checkout_attempt a ON a.id = m.key
+    JOIN reconcile_creator k ON k.id = a.creator_id
+    WHERE m.in_force
   ) near
   JOIN settlements_proposal p ON p.id = near.id AND p.decision = 'approved'
   WHERE settlements_match_holds(p.id, p.count, p.absolute, p.net)
 ),
 matched_lines AS MATERIALIZED (
-  SELECT m.line_id, m.proposal_id FROM matches p
+  SELECT m.line_id, m.proposal_id, m.key FROM matches p
   JOIN settlements_matchedline m ON m.proposal_id = p.id
 ),
-lines AS (
-  SELECT s.key, count(*) AS times, sum(s.gross) AS gross, sum(s.fee) AS fee, min(s.lane) AS lane,
-         min(s.booked_at) AS booked_at
+-- The attempts that a match concerns: their lines are not simply those that name them.
+by_hand AS MATERIALIZED (
+  SELECT t.id, nullif(count(s.lane), 0) AS times, sum(s.gross) AS gross, sum(s.fee) AS fee,
+         min(s.lane) AS stated_lane, min(s.booked_at) AS booked_at
   FROM (
-    SELECT l.key, l.gross, l.fee, f.lane, l.booked_at
-    FROM attempts a
-    JOIN settlements_statementline l ON l.key = a.id AND l.type = 'charge'
-    JOIN files f ON f.id = l.statement_id
-    WHERE NOT EXISTS (SELECT 1 FROM matched_lines m WHERE m.line_id = l.id)
+    SELECT key AS id FROM matched_lines
+    UNION SELECT m.attempt_id FROM matches p
+    JOIN settlements_matchedattempt m ON m.proposal_id = p.id
+  ) t
+  LEFT JOIN LATERAL (
+    SELECT l.gross, l.fee, f.lane, l.booked_at
+    FROM settlements_statementline l JOIN files f ON f.id = l.statement_id
+    WHERE l.key = t.id AND l.type = 'charge'
+      AND NOT EXISTS (SELECT 1 FROM matched_lines m WHERE m.line_id = l.id)
     UNION ALL
     -- A match shows its attempts' captures, once. What a processor may keep is agreed for one capture.
-    SELECT a.id, a.captured_amount, told.fee, a.lane, told.booked_at
+    SELECT a.captured_amount, told.fee, a.lane, told.booked_at
     FROM matches p
-    JOIN settlements_matchedattempt m ON m.proposal_id = p.id
-    JOIN attempts a ON a.id = m.attempt_id
+    JOIN settlements_matchedattempt m ON m.proposal_id = p.id AND m.attempt_id = t.id
+    JOIN checkout_attempt a ON a.id = m.attempt_id
     CROSS JOIN LATERAL (
       SELECT CASE WHEN p.count = 2 AND min(l.gross) = a.captured_amount THEN min(l.fee) END AS fee,
              min(l.booked_at) AS booked_at
       FROM matched_lines t JOIN settlements_statementline l ON l.id = t.line_id
       WHERE t.proposal_id = p.id
     ) told
-  ) s
-  GROUP BY s.key
+  ) s ON true
+  GROUP BY t.id
+),
+shown AS (
+  SELECT s.* FROM stated s WHERE NOT EXISTS (SELECT 1 FROM by_hand h WHERE h.id = s.id)
+  UNION ALL
+  SELECT s.id, s.creator_id, s.charge_id, s.lane, s.outcome, s.captured_amount, s.happened_at,
+         h.times, h.gross, h.fee, h.stated_lane, h.booked_at
+  FROM by_hand h JOIN (
+    SELECT a.*, coalesce(a.booked_at, a.ended_at) AS happened_at
+    FROM reconcile_creator k JOIN checkout_attempt a ON a.creator_id = k.id
+  ) s ON s.id = h.id
+),
+compared AS (
+  SELECT s.*, covered.day AS covered_day, round(s.captured_amount * t.rate + t.fixed, 2) AS agreed,
+         s.outcome IN ('captured', 'unapplied') AS is_captured
+  FROM shown s
+  LEFT JOIN zones z ON z.lane = s.lane
+  LEFT JOIN settlements_statementexpectation covered
+    ON covered.lane = s.lane AND covered.state = 'arrived'
+    AND covered.day = (s.happened_at AT TIME ZONE coalesce(z.zone, 'UTC'))::date
+  LEFT JOIN terms t ON s.times = 1 AND t.lane = s.lane
+    AND t.valid_from <= (s.booked_at AT TIME ZONE 'UTC')::date
+    AND coalesce(t.valid_to > (s.booked_at AT TIME ZONE 'UTC')::date, true)
 )
-SELECT x.code, a.id::text AS subject, a.creator_id AS key, a.charge_id, a.creator_id, a.lane,
-       x.expected, x.actual, x.explanation
-FROM attempts a
-LEFT JOIN lines l ON l.key = a.id
-LEFT JOIN zones z ON z.lane = a.lane
-LEFT JOIN settlements_statementexpectation covered
-  ON covered.lane = a.lane AND covered.state = 'arrived'
-  AND covered.day
-    = (coalesce(a.booked_at, a.ended_at) AT TIME ZONE coalesce(z.zone, 'UTC'))::date
-LEFT JOIN LATERAL (
-  SELECT round(a.captured_amount * t.rate + t.fixed, 2) AS fee FROM settlements_feeterms t
-  WHERE t.lane = a.lane AND t.valid_from <= (l.booked_at AT TIME ZONE 'UTC')::date
-  ORDER BY t.valid_from DESC LIMIT 1
-) agreed ON l.times = 1
-CROSS JOIN LATERAL (SELECT a.outcome IN ('captured', 'unapplied') AS yes) captured
+SELECT x.code, c.id::text AS subject, c.creator_id AS key, c.charge_id, c.creator_id, c.lane,
+       CASE x.code WHEN 'fee' THEN c.agreed WHEN 'not_captured' THEN 0.00
+                   ELSE c.captured_amount END AS expected,
+       CASE x.code WHEN 'fee' THEN c.fee WHEN 'missing' THEN 0.00 ELSE c.gross END AS actual,
+       CASE x.code
+         WHEN 'missing' THEN settlements_usd(c.captured_amount) || ' USD was captured, but the statement of '
+           || c.lane || ' for ' || c.covered_day || ' does not show it.'
+         WHEN 'duplicate' THEN 'The statement shows this capture ' || c.times || ' times: '
+           || settlements_usd(c.gross) || ' instead of ' || settlements_usd(c.captured_amount) || ' USD.'
+         WHEN 'amount' THEN settlements_difference(c.captured_amount, c.gross) || ' in the statement: '
+           || settlements_usd(c.captured_amount) || ' was captured, the line says '
+           || settlements_usd(c.gross) || '.'
+         WHEN 'lane' THEN 'The capture was made through ' || c.lane || ', the statement of '
+           || c.stated_lane || ' shows it.'
+         WHEN 'fee' THEN 'The processor kept ' || settlements_usd(c.fee)
+           || ' USD of this capture; agreed are ' || settlements_usd(c.agreed) || '.'
+         ELSE 'The statement shows a capture of ' || settlements_usd(c.gross)
+           || ' USD for an attempt that ended as ' || c.outcome || '.' END AS explanation
+FROM compared c
 CROSS JOIN LATERAL (VALUES
   -- R53: missing exists only once an accepted file covers the day.
-  (CASE WHEN captured.yes AND l.key IS NULL AND covered.id IS NOT NULL THEN 'missing' END,
-   a.captured_amount, 0.00,
-   settlements_usd(a.captured_amount) || ' USD was captured, but the statement of ' || a.lane
-     || ' for ' || covered.day || ' does not show it.'),
-  (CASE WHEN captured.yes AND l.times > 1 THEN 'duplicate' END,
-   a.captured_amount, l.gross,
-   'The statement shows this capture ' || l.times || ' times: ' || settlements_usd(l.gross)
-     || ' instead of ' || settlements_usd(a.captured_amount) || ' USD.'),
-  (CASE WHEN captured.yes AND l.times = 1 AND l.gross <> a.captured_amount THEN 'amount' END,
-   a.captured_amount, l.gross,
-   settlements_difference(a.captured_amount, l.gross) || ' in the statement: '
-     || settlements_usd(a.captured_amount) || ' was captured, the line says '
-     || settlements_usd(l.gross) || '.'),
-  (CASE WHEN captured.yes AND l.lane <> a.lane THEN 'lane' END,
-   a.captured_amount, l.gross,
-   'The capture was made through ' || a.lane || ', the statement of ' || l.lane || ' shows it.'),
-  (CASE WHEN captured.yes AND agreed.fee <> l.fee AND l.gross = a.captured_amount THEN 'fee' END,
-   agreed.fee, l.fee,
-   'The processor kept ' || settlements_usd(l.fee) || ' USD of this capture; agreed are '
-     || settlements_usd(agreed.fee) || '.'),
+  (CASE WHEN c.is_captured AND c.times IS NULL AND c.covered_day IS NOT NULL THEN 'missing' END),
+  (CASE WHEN c.is_captured AND c.times > 1 THEN 'duplicate' END),
+  (CASE WHEN c.is_captured AND c.times = 1 AND c.gross <> c.captured_amount THEN 'amount' END),
+  (CASE WHEN c.is_captured AND c.stated_lane <> c.lane THEN 'lane' END),
+  (CASE WHEN c.is_captured AND c.agreed <> c.fee AND c.gross = c.captured_amount THEN 'fee' END),
   -- An open attempt first goes to the resolver; it is no discrepancy while nobody knows.
-  (CASE WHEN NOT captured.yes AND a.outcome <> 'open' AND l.key IS NOT NULL THEN 'not_captured' END,
-   0.00, l.gross,
-   'The statement shows a capture of ' || settlements_usd(l.gross) || ' USD for an attempt that '
-     || 'ended as ' || a.outcome || '.')
-) AS x(code, expected, actual, explanation)
-WHERE x.code IS NOT NULL
+  (CASE WHEN NOT c.is_captured AND c.outcome <> 'open' AND c.times IS NOT NULL
+        THEN 'not_captured' END)
+) AS x(code)
+-- What agrees in every way is most of them, and is left out before the list above is made of it.
+WHERE (c.times IS DISTINCT FROM 1 OR c.gross IS DISTINCT FROM c.captured_amount
+       OR c.stated_lane <> c.lane OR c.agreed <> c.fee OR NOT c.is_captured)
+  AND x.code IS NOT NULL
 UNION ALL
 SELECT 'unmatched', l.id::text, l.key, NULL, NULL, f.lane, 0.00, l.gross,
        'Line ' || l.number || ' (' || l.line_id || ', ' || l.type || ' of '

@@ -32,7 +32,13 @@ from settlements.models.exports import (
     ExportState,
     ExportWhat,
 )
-from settlements.models.marks import DirtyKind, ReconcileDirty, TopicProgress, TopicRecord
+from settlements.models.marks import (
+    DirtyKind,
+    ReconcileDirty,
+    Rewriting,
+    TopicProgress,
+    TopicRecord,
+)
 from settlements.models.matches import MatchedAttempt, MatchedLine
 from settlements.models.payouts import (
     SUMS,
@@ -125,6 +131,7 @@ __all__ = [
     "ProposalItem",
     "ReconcileDirty",
     "ReconciliationRun",
+    "Rewriting",
     "RouteSchedule",
     "RunMode",
     "ScheduleInterval",

@@ -43,7 +43,7 @@ def ways_of(found: Discrepancy) -> list[Way]:
     """How people may resolve it; none where evidence alone can.
 
     A cent between what was owed and what was captured is corrected in the books, never waved through.
-    What is not about money, what a hand rewrote and put back, and what is between us and the
+    What is not about money, what a hand rewrote, and what is between us and the
     processor's file may be accepted with a reason.
     """
     if (Kind(found.kind), Code(found.code)) in _CORRECTABLE:

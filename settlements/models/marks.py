@@ -35,6 +35,27 @@ class ReconcileDirty(models.Model):
         return f"{self.kind} {self.subject}"
 
 
+class Rewriting(models.Model):
+    """What a fact said before somebody first rewrote it behind the service; empty was nothing.
+
+    Kept until it says so again: a cent that was put back is cleared by evidence (R54).
+    """
+
+    source = models.CharField(max_length=63)
+    row = models.CharField(max_length=63)
+    # A column of the table; empty for a row that was deleted.
+    field = models.CharField(max_length=63, blank=True, default="")
+    was = models.TextField(blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["source", "row", "field"], name="rewriting_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.row} {self.field}"
+
+
 class TopicRecord(models.Model):
     """What the topic holds at one offset: identity and hash, not the payload (R45)."""
 

@@ -265,18 +265,30 @@ def test_the_trail_is_only_added_to(world: World) -> None:
 # --- With reconciliation --------------------------------------------------------------------------
 
 
-def test_a_rewritten_row_that_was_put_back_is_resolved_at_the_desk(world: World) -> None:
-    """R54's gap: edited behind the triggers and put back by hand, no evidence ever clears it."""
+def test_a_rewritten_row_that_was_put_back_is_cleared_by_evidence(world: World) -> None:
+    """R54: it says again what it said before anybody rewrote it; both are on record."""
     charge = captured(world, "0.00")
-    change = "UPDATE checkout_charge SET amount = %s WHERE id = %s"
-    edit(change, "19.96", charge.pk)
-    find(world)
-    edit(change, "19.99", charge.pk)
-    find(world)
-    left = list(Discrepancy.objects.filter(STANDING))
-    assert [row.code for row in left] == ["rewritten"]
+    for amount in ("19.96", "19.95", "19.99"):
+        edit("UPDATE checkout_charge SET amount = %s WHERE id = %s", amount, charge.pk)
+        find(world)
 
-    approved(world, proposed(world, *left, way=Way.ACCEPTED))
+    assert not Discrepancy.objects.filter(STANDING).exists()
+    codes = Discrepancy.objects.filter(cleared_because="evidence").values_list("code", flat=True)
+    assert sorted(codes) == ["rewritten", "under_charge"]
+
+
+def test_a_rewritten_row_that_no_other_record_gainsays_is_resolved_at_the_desk(
+    world: World,
+) -> None:
+    """R54: two people may accept what was rewritten; it stands from its first value to its last."""
+    charge = captured(world, "0.00")
+    for amount in ("19.98", "19.96"):
+        edit("UPDATE checkout_attempt SET amount = %s WHERE charge_id = %s", amount, charge.pk)
+        find(world)
+    left = only(code="rewritten")
+    assert (left.expected, left.actual) == (Decimal("19.99"), Decimal("19.96"))
+
+    approved(world, proposed(world, left, way=Way.ACCEPTED))
 
     reconciliation.reconcile(clock=world.clock, ages=world.ages)
     assert not Discrepancy.objects.filter(STANDING).exists()

@@ -1,0 +1,38 @@
+"""A cent that is moved anywhere is named, with exactly that difference, and nothing else is (R38, R55)."""
+
+import pytest
+
+from bench._crowd import load, named_faults
+from checkout.clock import Ages
+from settlements import reconciliation
+from tests.cents import campaign
+from tests.cents.places import PLACES
+from tests.fakes import FakeClock
+
+pytestmark = pytest.mark.django_db
+
+
+def test_r55_cents_at_random_are_all_named_and_nothing_else_is():
+    """R38, R54, R55: by an incremental and by a full pass; put back, all are cleared by evidence."""
+    clock = FakeClock()
+    load(charges=1_000, today=clock.business_now().date())
+    assert campaign.standing() == {}
+
+    tally = campaign.plant(times=400, at_once=200, seed=4, clock=clock, ages=Ages())
+
+    assert tally.wrong == []
+    assert tally.found == tally.planted
+    assert set(tally.planted) == {place.name for place in PLACES}
+    assert tally.false_alarms == tally.left == 0
+
+
+def test_r38_faults_of_the_processors_own_files_are_named_exactly():
+    """R37, R41, R42, R53: short, missing, doubled and foreign lines, and short captures."""
+    clock = FakeClock()
+    load(charges=500, today=clock.business_now().date(), faults=50)
+
+    reconciliation.reconcile(clock=clock, ages=Ages())
+
+    found = {name: f"{usd:.2f}" for name, usd in campaign.standing().items()}
+    assert found == named_faults()
+    assert len(found) == 50
