@@ -19,6 +19,7 @@ from django.db import connection
 from checkout import tallies
 from checkout.clock import Moment
 from checkout.models import LedgerEntry
+from checkout.requeues import BY_COMMAND
 from checkout.tallies import Tally
 from settlements.days import closed_through, proof_of_day
 from settlements.exports.journal import (
@@ -34,7 +35,11 @@ from settlements.models import (
     BooksClose,
     CarriedOver,
     Decision,
+    DirtyKind,
     ImportState,
+    ReconcileDirty,
+    ReconciliationRun,
+    RunMode,
     Span,
     StatementImport,
     books_digest,
@@ -142,7 +147,8 @@ def propose_close(*, day: date, reasons: Mapping[str, str], by: str, now: Moment
     """Propose to close a UTC day; `reasons` by an open thing's name or by its kind.
 
     A reason of the former close carries on. The same proposal again is the one that waits already.
-    Raises StillOpen, and NotClosable: not over, not the next day, a reason for nothing that is open.
+    Raises StillOpen, and NotClosable: not over, not compared, not the next day, a reason for nothing
+    that is open.
     """
     _lock()
     last = closed_through()
@@ -150,6 +156,7 @@ def propose_close(*, day: date, reasons: Mapping[str, str], by: str, now: Moment
         raise NotClosable(f"the books are closed through {last}; the next is {last + timedelta(1)}")
     if now.business < bounds_of(day=day, now=now).end + CLOSES_AFTER:
         raise NotClosable(f"{day} may be closed one hour after its end, UTC")
+    _require_compared(day, now)
     draft = draft_of_day(day=day, reasons=reasons, now=now)
     _refuse_unknown(reasons, draft)
     if without := [each.item for each in draft.carried if not each.reason]:
@@ -267,6 +274,22 @@ def _former_reasons(day: date) -> dict[str, str]:
     return dict(rows.values_list("name", "reason"))
 
 
+def _require_compared(day: date, now: Moment) -> None:
+    """Where nobody looked nothing differs, and every capture of an accepted file would count as proved.
+
+    An incremental pass compares everything, and consumes the marks of files in the transaction that
+    looks at them: a file whose mark is still there has been read by none.
+    """
+    passes = ReconciliationRun.objects.filter(mode=RunMode.INCREMENTAL)
+    files = ReconcileDirty.objects.filter(kind__in=[DirtyKind.STATEMENT, DirtyKind.DAYS])
+    ended = bounds_of(day=day, now=now).end
+    if not passes.filter(business_at__gte=ended).exists() or files.exists():
+        raise NotClosable(
+            f"nothing was compared since {day} ended or its files came; start the timetable, or run "
+            "manage.py reconcile"
+        )
+
+
 def _refuse_unknown(reasons: Mapping[str, str], draft: Draft) -> None:
     if any(len(reason) > LONGEST_REASON for reason in reasons.values()):
         raise NotClosable(f"a reason has at most {LONGEST_REASON} characters")
@@ -337,7 +360,7 @@ def approve_close(*, close_id: int, seen: str, by: str, reason: str, now: Moment
     if (close.decision, close.decided_by, seen) == (Decision.APPROVED, by, close.sha256):
         return close
     _require_open(close)
-    if close.proposed_by == by:
+    if is_own(close=close, by=by):
         raise NotDecidable("who proposed it does not approve it")
     if seen != close.sha256:
         raise NotDecidable("the page showed something else: look at it again")
@@ -356,8 +379,13 @@ def send_back(*, close_id: int, by: str, reason: str, now: Moment) -> BooksClose
     _lock()
     close = BooksClose.objects.select_for_update(no_key=True).get(pk=close_id)
     _require_open(close)
-    decision = Decision.WITHDRAWN if close.proposed_by == by else Decision.REFUSED
+    decision = Decision.WITHDRAWN if is_own(close=close, by=by) else Decision.REFUSED
     return _decide(close, decision, by=by, reason=reason, now=now)
+
+
+def is_own(*, close: BooksClose, by: str) -> bool:
+    """Whether this person proposed it; on a page and on the command line he is the same one (R43)."""
+    return close.proposed_by.removeprefix(BY_COMMAND) == by.removeprefix(BY_COMMAND)
 
 
 def what_changed(*, close: BooksClose, now: Moment) -> str:
@@ -410,7 +438,4 @@ def _lock() -> None:
 
 def _lock_day(day: date) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(settlements_books_key(), settlements_day_number(%s))",
-            [day],
-        )
+        cursor.execute("SELECT settlements_lock_day(%s)", [day])

@@ -101,7 +101,8 @@ def _in_doubt(bounds: Bounds) -> Iterator[OpenItem]:
     attempts = Attempt.objects.filter(
         outcome=AttemptOutcome.OPEN,
         charge__state=ChargeState.IN_DOUBT,
-        last_sent_at__lt=bounds.real_end,
+        # Not its last send: one that is sent again tomorrow has been in doubt since today.
+        started_at__lt=bounds.real_end,
     )
     for attempt in attempts.select_related("creator"):
         what = f"attempt of {attempt.creator.external_id} at {attempt.lane} is in doubt"

@@ -201,7 +201,7 @@ class BooksCloseAdmin(ReadOnlyAdmin):
         """The certificate, as it was proposed; while it waits, what changed since."""
         now = wiring.clock().now()
         is_open = row.decision == Decision.OPEN
-        is_mine = row.proposed_by == request.user.get_username()
+        is_mine = books.is_own(close=row, by=request.user.get_username())
         # A day is counted again for who could lock it; a month by the approval alone, which takes long.
         may_approve = is_open and not is_mine and self.has_approve_permission(request)
         return {
@@ -241,7 +241,7 @@ class BooksCloseAdmin(ReadOnlyAdmin):
             return HttpResponseNotAllowed(["POST"])
         close = get_object_or_404(BooksClose, pk=close_id)
         by, decision = request.user.get_username(), request.POST.get("decision", "")
-        own = close.proposed_by == by and self.has_decide_permission(request)
+        own = books.is_own(close=close, by=by) and self.has_decide_permission(request)
         if not (self.has_approve_permission(request) or (decision == "send_back" and own)):
             raise PermissionDenied
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any, Final
 
+from django.contrib.auth.models import User
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import Error
 
@@ -13,6 +14,7 @@ from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import DatabaseAway, committed
 from checkout.management.commands.pause import person
+from checkout.requeues import BY_COMMAND
 from settlements import books
 from settlements.models import BooksClose, Decision, Span
 from settlements.suspense import OpenItem
@@ -57,6 +59,7 @@ def _commit(work: Callable[[Moment], BooksClose]) -> BooksClose:
 
 
 def _approve(span: Span, first_day: date, seen: str | None, now: Moment) -> BooksClose:
+    _require_right()
     waiting = BooksClose.objects.filter(
         span=span, first_day=first_day, decision__in=[Decision.OPEN, Decision.APPROVED]
     ).first()
@@ -65,6 +68,17 @@ def _approve(span: Span, first_day: date, seen: str | None, now: Moment) -> Book
     return books.approve_close(
         close_id=waiting.pk, seen=seen or "", by=person(), reason="on the command line", now=now
     )
+
+
+def _require_right() -> None:
+    """Locking wants the second person's own name: whoever has a shell, or shares one, is nobody (R43)."""
+    name = person().removeprefix(BY_COMMAND)
+    user = User.objects.filter(username=name, is_active=True, is_staff=True).first()
+    if user is None or not user.has_perm("settlements.approve_booksclose"):
+        raise books.NotDecidable(
+            f"{name} may not lock it: here it takes the name of an approver's own sign-in; "
+            "lock it in the admin"
+        )
 
 
 def _told(item: OpenItem) -> dict[str, str]:

@@ -161,6 +161,7 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
     close_periods(clock=world.clock, ages=world.ages)
     payouts.prove(clock=world.clock, ages=world.ages)
     world.clock.forward(seconds=26 * 3600)
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     books.propose_close(
         day=now.business.date(),
         reasons=dict.fromkeys(books.KINDS, "looked at"),

@@ -1,5 +1,6 @@
 """Closing the books: in order, by two people, with what is open named; and then nothing is dated into it."""
 
+import getpass
 import json
 import threading
 from datetime import date, timedelta
@@ -19,8 +20,9 @@ from checkout.models import Attempt, Charge, EntryKind, LedgerAccount, LedgerEnt
 from settlements import books, days, reconciliation
 from settlements.exports.journal import journal_of_day, write_journal
 from settlements.models import STANDING, BooksClose, CarriedOver, Decision, Discrepancy, Span
+from settlements.roles import APPROVER
 from tests.factories import World
-from tests.factories_roles import pages_at
+from tests.factories_roles import pages_at, user_of
 from tests.factories_settlements import statement_text, take_in
 
 pytestmark = pytest.mark.django_db
@@ -50,12 +52,12 @@ def doubtful(world: World, price: str = "199.00") -> Attempt:
 
 
 def over(world: World, *, folder: Path | None = None) -> date:
-    """The day ends; with a folder its file arrives and is compared. Returns the day."""
+    """The day ends; with a folder its file arrives; all is compared. Returns the day."""
     day = today(world)
     world.clock.forward(days=1, seconds=3 * 3600)
     if folder is not None:
         take_in(statement_text(day), world=world, folder=folder, name=f"{day}.csv")
-        reconciliation.reconcile(clock=world.clock, ages=world.ages)
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     return day
 
 
@@ -199,6 +201,7 @@ def test_what_changed_since_it_was_proposed_is_not_approved(world: World, tmp_pa
         approved(world, close)
 
     books.send_back(close_id=close.pk, by="bob", reason=WHY, now=world.clock.now())
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     assert closed(world, day).carried_count == 0
 
 
@@ -318,6 +321,7 @@ def test_a_month_closes_when_all_its_days_are_with_the_journal_s_own_hash(
         books.propose_month(month=month, by="ann", now=world.clock.now())
     day = first
     while day.month == first.month:
+        reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
         closed(world, day, **({"file": "late again"} if day == first else {}))
         world.clock.forward(days=1)
         day += timedelta(days=1)
@@ -451,6 +455,7 @@ def test_close_day_names_what_is_open_and_then_proposes(world: World) -> None:
     call_command("close_day", f"{day}", "--carry", f"{name}=late again", "--json", stdout=out)
     told = json.loads(out.getvalue())
     assert (told["state"], told["carried"]) == ("waits for another person", 1)
+    user_of(APPROVER, name=getpass.getuser())
     with pytest.raises(CommandError) as own:
         call_command("close_day", f"{day}", "--approve", told["sha256"])
     assert (own.value.returncode, "does not approve" in str(own.value)) == (2, True)
@@ -468,6 +473,7 @@ def test_close_day_locks_what_another_person_proposed(world: World) -> None:
     with transaction.atomic():
         close = proposed(world, day, file="late again")
     out = StringIO()
+    user_of(APPROVER, name=getpass.getuser())
     with pages_at(world.clock):
         call_command("close_day", f"{day}", "--approve", close.sha256, stdout=out)
 

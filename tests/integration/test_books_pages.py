@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 from django.urls import reverse
 
-from settlements import books, days
+from settlements import books, days, reconciliation
 from settlements.models import BooksClose, Decision
 from settlements.roles import ANALYST, APPROVER, VIEWER
 from tests.factories import World
@@ -26,6 +26,7 @@ def world() -> Iterator[World]:
     world = World()
     world.receive(world.due_charge())
     world.clock.forward(days=1, seconds=3 * 3600)
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     with pages_at(world.clock):
         yield world
 

@@ -297,6 +297,7 @@ def close(world: World, *, day: date) -> BooksClose:
         )
 
     now = world.clock.forward(days=1, seconds=3 * 3600)
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     reasons = dict.fromkeys(books.KINDS, "looked at")
     with transaction.atomic():
         approved(books.propose_close(day=day, reasons=reasons, by="ann", now=now))

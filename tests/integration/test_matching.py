@@ -502,6 +502,7 @@ def test_after_the_close_a_match_posts_to_the_open_day(world: World, tmp_path: P
     (line,) = told(world, tmp_path, "198.97")
     proposal = proposed_match(world, [line], [attempt])
     before = world.clock.now()
+    looked_again(world)
     close = books.propose_close(
         day=day, reasons=dict.fromkeys(books.KINDS, "looked at"), by="ann", now=before
     )
