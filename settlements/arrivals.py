@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from checkout.clock import Ages, Moment
 from settlements.banking import import_bank_statement
 from settlements.formats.lines import Refused, Told
-from settlements.formats.source import Bounds, Torn
+from settlements.formats.source import Bounds, Torn, storable
 from settlements.models import (
     BankStatement,
     FileState,
@@ -146,7 +146,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
         name = path.name
         hidden = name.startswith((".", "~")) or name.lower().endswith(UNFINISHED)
         if not hidden and not path.is_symlink() and path.is_file():
-            yield str(path.relative_to(folder))[:LONGEST_PATH], path
+            yield storable(str(path.relative_to(folder)))[:LONGEST_PATH], path
 
 
 def _is_folder(path: Path) -> bool:

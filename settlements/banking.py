@@ -6,6 +6,7 @@ opening + entries = closing, and opening = the former closing (R40).
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 
 from checkout.clock import Moment
 from settlements.formats.camt import Entry, Statement, read_statements
-from settlements.formats.lines import KEPT, BadRow, Refused
+from settlements.formats.lines import KEPT, BadRow, Refused, why_not_these_days
 from settlements.formats.source import Bounds, Source, Torn, opened
 from settlements.models import NOTHING, BankStatement, ImportState
 from settlements.spool import Progress, Spool
@@ -61,14 +62,14 @@ def import_bank_statement(
         known = _known(source)
         if known:
             return BankImported(known, again=True)
-        read = _read(source, spool)
+        read = _read(source, now=now, spool=spool)
         with transaction.atomic():
             _lock({each.account for each in read})
             known = _known(source)
             if known:
                 return BankImported(known, again=True)
             statements = [
-                _stored(each, source, name=path.name, by=by, now=now)
+                _stored(each, source, name=source.name, by=by, now=now)
                 for each in sorted(read, key=_order)
             ]
             _copy(statements, spool)
@@ -83,13 +84,13 @@ def preview_bank_statement(
     """Read a bank's file as `import_bank_statement` would, and say what would become of it."""
     with opened(path, bounds) as source:
         statements = [
-            _statement(each, source, name=name or path.name, by=by, now=now)
-            for each in sorted(_read(source), key=_order)
+            _statement(each, source, name=name or source.name, by=by, now=now)
+            for each in sorted(_read(source, now=now), key=_order)
         ]
         return BankPreview(source.sha256, statements, _known(source))
 
 
-def _read(source: Source, spool: Spool | None = None) -> list[Statement]:
+def _read(source: Source, *, now: Moment, spool: Spool | None = None) -> list[Statement]:
     """What stands around the entries, which go into the spool if there is one. Raises Refused."""
     bad: list[BadRow] = []
     faults, statements = 0, []
@@ -107,6 +108,15 @@ def _read(source: Source, spool: Spool | None = None) -> list[Statement]:
         raise Refused(bad, count=faults)
     if not statements:
         raise Refused([BadRow(1, "it holds no statement")])
+    return _of_these_days(statements, today=now.business.date())
+
+
+def _of_these_days(statements: list[Statement], *, today: date) -> list[Statement]:
+    reasons = [
+        why_not_these_days(each.first_day, each.last_day, today=today) for each in statements
+    ]
+    if bad := [BadRow(1, reason) for reason in reasons if reason]:
+        raise Refused(bad)
     return statements
 
 
@@ -181,11 +191,17 @@ def _accepted(statement: BankStatement) -> QuerySet[BankStatement]:
 def _neighbours(
     statement: BankStatement,
 ) -> tuple[BankStatement | None, BankStatement | None]:
-    """The accepted statements before and after, by last day and then by the bank's own number."""
-    number = statement.sequence or 0
-    same_day = Q(last_day=statement.last_day)
-    earlier = Q(last_day__lt=statement.last_day) | (same_day & Q(sequence__lt=number))
-    later = Q(last_day__gt=statement.last_day) | (same_day & Q(sequence__gt=number))
+    """The accepted statements before and after, by last day and then by the bank's own number.
+
+    Of one day, where the bank does not count, each follows what was accepted before it came.
+    """
+    same_day, number = Q(last_day=statement.last_day), statement.sequence
+    earlier, later = Q(last_day__lt=statement.last_day), Q(last_day__gt=statement.last_day)
+    if number is None:
+        earlier |= same_day
+    else:
+        earlier |= same_day & (Q(sequence__isnull=True) | Q(sequence__lt=number))
+        later |= same_day & Q(sequence__gt=number)
     order = ("last_day", "sequence", "id")
     before = _accepted(statement).filter(earlier).order_by(*(f"-{name}" for name in order)).first()
     return before, _accepted(statement).filter(later).order_by(*order).first()

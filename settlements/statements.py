@@ -35,6 +35,7 @@ from settlements.formats.lines import (
     Summary,
     Told,
     summarise,
+    why_not_these_days,
 )
 from settlements.formats.source import Bounds, Source, Torn, opened
 from settlements.models import (
@@ -108,7 +109,7 @@ def import_statement(
         if known:
             return Imported(known, again=True)
         # Before the transaction: it must not stand idle while a million lines are read.
-        reading = _read(source, lane=lane, format_name=format_name, told=told, spool=spool)
+        reading = _read(source, lane=lane, format_name=format_name, told=told, now=now, spool=spool)
         with transaction.atomic():
             _lock(lane)
             known = _known(lane, source)
@@ -139,7 +140,7 @@ def preview_statement(
 ) -> Preview:
     """Read a file as `import_statement` would, and say what would become of it. Raises the same."""
     with opened(path, bounds) as source:
-        reading = _read(source, lane=lane, format_name=format_name, told=told)
+        reading = _read(source, lane=lane, format_name=format_name, told=told, now=now)
         statement = _statement(reading, processor=processor, lane=lane, by=by, now=now)
         return Preview(
             sha256=source.sha256,
@@ -161,10 +162,16 @@ class _Reading:
 
 
 def _read(
-    source: Source, *, lane: str, format_name: str, told: Told, spool: Spool | None = None
+    source: Source,
+    *,
+    lane: str,
+    format_name: str,
+    told: Told,
+    now: Moment,
+    spool: Spool | None = None,
 ) -> _Reading:
     """Read a file through, and keep its lines in the spool if there is one. Raises Refused."""
-    name = told.file_name or source.path.name
+    name = told.file_name or source.name
     told = replace(told, file_name=name, zone=statement_zone(lane))
     chosen = FORMATS[format_name] if format_name else recognise(source.head())
     items = chosen.read(source.chunks(), told)
@@ -172,6 +179,9 @@ def _read(
     if summary.zone not in {None, told.zone.key}:
         reason = f"its days are {summary.zone}'s, those of {lane} are {told.zone.key}'s"
         raise Refused([BadRow(1, f"{reason}; see the statement terms of {lane}")])
+    reason = why_not_these_days(summary.first_day, summary.last_day, today=now.business.date())
+    if reason:
+        raise Refused([BadRow(1, reason)])
     return _Reading(source, chosen, told, summary)
 
 

@@ -92,8 +92,8 @@ compared AS (
     ON covered.lane = s.lane AND covered.state = 'arrived'
     AND covered.day = (s.happened_at AT TIME ZONE coalesce(z.zone, 'UTC'))::date
   LEFT JOIN terms t ON s.times = 1 AND t.lane = s.lane
-    AND t.valid_from <= (s.booked_at AT TIME ZONE 'UTC')::date
-    AND coalesce(t.valid_to > (s.booked_at AT TIME ZONE 'UTC')::date, true)
+    AND t.valid_from <= (s.booked_at AT TIME ZONE coalesce(z.zone, 'UTC'))::date
+    AND coalesce(t.valid_to > (s.booked_at AT TIME ZONE coalesce(z.zone, 'UTC'))::date, true)
 )
 SELECT x.code, c.id::text AS subject, c.creator_id AS key, c.charge_id, c.creator_id, c.lane,
        CASE x.code WHEN 'fee' THEN c.agreed WHEN 'not_captured' THEN 0.00

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final, TypeAlias
 
 from checkout.money import CURRENCY
-from settlements.formats.lines import DAY, BadRow, amount, too_long
+from settlements.formats.lines import DAY, LARGEST_SUM, BadRow, amount, too_long
 from settlements.formats.xml import Found, Hostile, paths, read_paths
 from settlements.models import NOTHING
 
@@ -255,6 +255,8 @@ class _Account:
             return "it has no Id of up to 35 characters"
         if sequence and not re.fullmatch(r"[0-9]{1,18}", sequence, re.ASCII):
             return f"its number {sequence!r} is not one of up to 18 digits"
+        if self.absolute > LARGEST_SUM:
+            return f"its entries come to more than {LARGEST_SUM} USD"
         if _one(self.head, "last_page") == "false":
             return "it is a page of several; ask the bank for the statement in one"
         if opening is None:

@@ -23,6 +23,11 @@ KEPT: Final = 1000
 LONGEST: Final = 128
 LONGEST_TYPE: Final = 40
 DAY: Final = timedelta(days=1)
+# A year mistyped by hand or by a program would cover days that nobody can take back.
+MOST_DAYS: Final = 400
+MOST_AHEAD: Final = timedelta(days=31)
+# The largest that a column of USD holds; what adds up to more is no statement of ours.
+LARGEST_SUM: Final = Decimal("999999999999.99")
 UTC_ZONE: Final = ZoneInfo("UTC")
 
 _AMOUNT: Final = re.compile(r"-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,2})?", re.ASCII)
@@ -165,9 +170,21 @@ def too_long(values: Iterable[str]) -> str:
     return ""
 
 
+def why_not_these_days(first: date, last: date, *, today: date) -> str:
+    """Why no file may cover these days, both included, or nothing."""
+    if last > today + MOST_AHEAD:
+        return f"it ends on {last}, which is more than {MOST_AHEAD.days} days from now ({today})"
+    if last - first >= MOST_DAYS * DAY:
+        return f"it covers {first} to {last}, more than {MOST_DAYS} days; ask for fewer in a file"
+    return ""
+
+
 def _sum(total: list[Decimal | int]) -> Sum:
-    count, gross, fee, net = total
-    return Sum(int(count), Decimal(gross), Decimal(fee), Decimal(net))
+    count, gross, fee, net = map(Decimal, total)
+    if any(abs(each) > LARGEST_SUM for each in (gross, fee, net)):
+        reason = f"its lines of one type come to more than {LARGEST_SUM} USD"
+        raise Refused([BadRow(1, reason)])
+    return Sum(int(count), gross, fee, net)
 
 
 def _summary(
@@ -176,13 +193,15 @@ def _summary(
     if len(frames) != 1:
         reason = "it holds no statement" if not frames else f"it holds {len(frames)} statements"
         raise Refused([BadRow(1, f"{reason}; one is wanted")])
-    frame = frames[0]
+    frame, movement = frames[0], sum((each.net for each in sums.values()), NOTHING)
+    if abs(movement) > LARGEST_SUM:
+        raise Refused([BadRow(1, f"its lines come to more than {LARGEST_SUM} USD")])
     return Summary(
         first_day=frame.first_day,
         last_day=frame.last_day,
         opening=frame.opening,
         closing=frame.closing,
-        movement=sum((each.net for each in sums.values()), NOTHING),
+        movement=movement,
         line_count=sum(each.count for each in sums.values()),
         unknown=unknown,
         zone=frame.zone,

@@ -52,6 +52,11 @@ class Source:
     sha256: str
     bounds: Bounds
 
+    @property
+    def name(self) -> str:
+        """The file's name as text that can be stored: bytes of it that are no UTF-8 as escapes."""
+        return storable(self.path.name)
+
     def chunks(self) -> Iterator[bytes]:
         """The content from its start, unpacked. Raises Refused beyond the bounds, or when it breaks off."""
         self.file.seek(0)
@@ -156,6 +161,11 @@ def _only(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     if files[0].compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         raise NotImplementedError("neither stored nor deflated")
     return files[0]
+
+
+def storable(name: str) -> str:
+    """A name or path of the file system, which may be any bytes, as UTF-8 text."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _refused(reason: str) -> Refused:

@@ -132,6 +132,44 @@ def _third_amount_gone() -> bytes:
     return head + b'<Ntry><Amt Ccy="USD">' + tail
 
 
+def test_two_statements_of_a_day_without_numbers_follow_each_other(world, tmp_path):
+    """R40, R41: written anew under another name it would double each entry; a second one of the day
+    begins where the first ended."""
+    unnumbered = DAY_1.replace(b"<ElctrncSeqNb>1</ElctrncSeqNb>", b"")
+    take_in(unnumbered, tmp_path, world)
+
+    again = unnumbered.replace(b"PLATFORM-1<", b"PLATFORM-1-AGAIN<")
+    (doubled,) = take_in(again, tmp_path, world, name="again.xml").statements
+
+    assert (doubled.state, doubled.reason) == (
+        "quarantined",
+        "opening 0.00 is not the former closing 1949.22",
+    )
+    evening = QUIET.replace(b"<ElctrncSeqNb>2</ElctrncSeqNb>", b"").replace(
+        b"2026-01-06", b"2026-01-05"
+    )
+    (second,) = take_in(evening, tmp_path, world, name="evening.xml").statements
+    assert second.state == "accepted", second.reason
+
+
+def test_a_statement_of_days_to_come_is_refused(world, tmp_path):
+    """A typing error in a year would put every later statement aside."""
+    with pytest.raises(Refused, match="ends on 2062-01-05"):
+        take_in(DAY_1.replace(b"2026-01-0", b"2062-01-0"), tmp_path, world)
+
+    assert BankStatement.objects.count() == 0
+
+
+def test_amounts_beyond_what_a_sum_may_hold_are_refused(world, tmp_path):
+    entry = b"<Ntry>" + DAY_1.partition(b"<Ntry>")[2].partition(b"</Ntry>")[0] + b"</Ntry>"
+    large = entry.replace(b'"USD">1911.00<', b'"USD">9999999999.99<')
+    assert large != entry
+    with pytest.raises(Refused, match=r"more than 999999999999\.99"):
+        take_in(DAY_1.replace(b"<Ntry>", large * 101 + b"<Ntry>", 1), tmp_path, world)
+
+    assert BankStatement.objects.count() == 0
+
+
 def test_a_preview_stores_nothing(world, tmp_path):
     path = tmp_path / "bank.xml"
     path.write_bytes(DAY_1)

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import DatabaseError, connection, transaction
 
 from checkout import rescue
 from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
@@ -395,6 +396,71 @@ def test_a_line_edited_behind_the_service_is_named(world, tmp_path):
     look_again(world)
 
     assert (Code.AMOUNT, "19.99", "19.96") in named()
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "reason"),
+    [
+        (DAY, date(2062, 1, 31), "ends on 2062-01-31"),
+        (date(1900, 1, 2), DAY, "more than 400 days"),
+    ],
+)
+def test_a_file_of_years_is_refused(world, tmp_path, first, last, reason):
+    """A typing error in a year, or a trap: its days would be covered for ever, each a row."""
+    with pytest.raises(Refused, match=reason):
+        take_in(statement_text(first, last), world=world, folder=tmp_path)
+
+    assert StatementExpectation.objects.count() == 0
+
+
+def test_fee_terms_begin_with_the_lane_s_own_day(world, tmp_path):
+    """2026-01-31 20:00 UTC is the first of February in Almaty, where the new terms hold already."""
+    StatementTerms.objects.create(lane=LANE, time_zone="Asia/Almaty", due_time=time(6))
+    agree("--rate", "0.029", "--fixed", "0.30", "--since", "2026-01-01")
+    agree("--rate", "0.029", "--fixed", "0.40", "--since", "2026-02-01")
+    world.clock.forward(seconds=8 * 3600)
+    attempt = paid(world).attempts.get()
+    assert attempt.booked_at is not None
+    assert attempt.booked_at.date() == DAY
+    world.clock.forward(days=1)
+    report = tmp_path / "itemized_2026-02-01_to_2026-02-01.csv"
+    report.write_text(
+        "balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,"
+        "payment_metadata[attempt_id]\n"
+        f"txn_1,{attempt.booked_at:%Y-%m-%d %H:%M:%S},usd,19.99,0.98,19.01,charge,{attempt.pk}\n"
+    )
+
+    import_statement(
+        path=report, processor="sandbox", lane=LANE, by="t", now=world.clock.now(), ages=world.ages
+    )
+    look_again(world)
+
+    assert named() == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE settlements_statementimport SET state = 'quarantined', reason = 'x', accepted_at = NULL",
+        "UPDATE settlements_statementimport SET opening = opening + 1, closing = closing + 1",
+        "UPDATE settlements_statementimport SET sha256 = repeat('0', 64)",
+        "DELETE FROM settlements_statementimport",
+        "UPDATE settlements_feeterms SET fixed = fixed + 0.10",
+        "DELETE FROM settlements_feeterms",
+    ],
+)
+def test_what_was_accepted_and_agreed_never_changes(world, tmp_path, sql):
+    """R35 for what is not ours, for raw SQL too: a fee that is rewritten would hide what was kept."""
+    agree("--rate", "0.029", "--fixed", "0.30", "--since", "2026-01-01")
+    take_in(statement_text(DAY), world=world, folder=tmp_path)
+    StatementExpectation.objects.update(state=ExpectationState.EXPECTED, statement=None)
+
+    with (
+        pytest.raises(DatabaseError, match="never change"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(sql)
 
 
 # --- What the resolver is asked first ---------------------------------------------------------------

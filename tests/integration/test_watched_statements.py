@@ -193,3 +193,34 @@ def test_a_killed_look_is_repeated_without_harm(world, folder):
     assert look(folder, world) == Looked(taken=1, refused=0, arriving=0)
     assert states() == {f"{LANE}/cis.csv": "known"}
     assert StatementImport.objects.count() == 1
+
+
+def test_a_name_that_is_no_utf8_stops_no_other_file(world, folder):
+    """As a transfer from an old Windows leaves it; PostgreSQL cannot hold such a text."""
+    paid(world)
+    put(folder / LANE / os.fsdecode(b"K\xf6ln.csv"), statement_text(DAY))
+    put(folder / LANE / "nothing.csv", "")
+    look(folder, world)
+
+    assert look(folder, world) == Looked(taken=1, refused=1, arriving=0)
+    assert look(folder, world) == Looked(taken=0, refused=0, arriving=0)
+
+    assert states() == {f"{LANE}/K\\xf6ln.csv": "imported", f"{LANE}/nothing.csv": "refused"}
+    assert StatementImport.objects.get().file_name == "K\\xf6ln.csv"
+
+
+def test_amounts_beyond_what_a_sum_may_hold_stop_no_other_file(world, folder):
+    """A hundred lines of ten digits: refused with the reason, and the next file is taken in."""
+    paid(world)
+    text = statement_text(DAY)
+    row = next(line for line in text.splitlines(keepends=True) if ",charge," in line)
+    large = row.replace("19.99,0.88,19.11", "9999999999.99,0.00,9999999999.99")
+    put(folder / LANE / "a.csv", text.replace(row, large * 101))
+    put(folder / LANE / "b.csv", text)
+    look(folder, world)
+
+    assert look(folder, world) == Looked(taken=1, refused=1, arriving=0)
+
+    assert states() == {f"{LANE}/a.csv": "refused", f"{LANE}/b.csv": "imported"}
+    reason = StatementFile.objects.get(path=f"{LANE}/a.csv").reason
+    assert "more than 999999999999.99" in reason

@@ -1,0 +1,4 @@
+DROP TRIGGER settlements_never_deleted ON settlements_feeterms;
+DROP TRIGGER settlements_never_deleted ON settlements_statementimport;
+DROP TRIGGER settlements_statement_kept ON settlements_statementimport;
+DROP FUNCTION settlements_statement_kept();
