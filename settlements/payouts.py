@@ -119,7 +119,9 @@ def _take_turn() -> None:
 def _gather(statement_id: int) -> int:
     """Add one file to its payouts; 0 when another run was first."""
     _take_turn()
-    return _run(_GATHER, {"statement": statement_id})
+    gathered = _run(_GATHER, {"statement": statement_id})
+    _run(_MARK_LATE, {"statement": statement_id})
+    return gathered
 
 
 def _land() -> int:
@@ -235,7 +237,8 @@ _CREDIT: Final = r"""
         OR e.value_on IS NULL AND e.booked_on BETWEEN p.value_on - 3 AND p.value_on + 31
       JOIN settlements_bankstatement s ON s.id = e.statement_id AND s.state = 'accepted'
       LEFT JOIN settlements_payoutcredit c ON c.entry_id = e.id
-      WHERE c.id IS NULL AND NOT e.is_reversal
+      -- A credit that takes a debit back is none of a payout's; a debit that takes the credit back is.
+      WHERE c.id IS NULL AND NOT (e.is_reversal AND e.side = 'CRDT')
         -- A second credit of one that has landed is wanted too, while it is young.
         AND (p.landed_on IS NULL
              OR p.value_on >= (SELECT max(value_on) - 62 FROM settlements_payout))
@@ -248,15 +251,42 @@ _CREDIT: Final = r"""
     ON CONFLICT (entry_id) DO NOTHING
 """
 
+# Lines that came after their payout had landed: it is looked at by none any more.
+_MARK_LATE: Final = """
+    WITH lines AS (
+      SELECT l.id, l.key, l.type
+      FROM settlements_statementimport f
+      JOIN settlements_statementline l ON l.statement_id = f.id AND l.payout <> ''
+      JOIN settlements_payout p
+        ON p.lane = f.lane AND p.reference = l.payout AND p.landed_on IS NOT NULL
+      WHERE f.id = %(statement)s
+    )
+    INSERT INTO settlements_proofmark (settlement_id)
+    SELECT s.settlement_id FROM lines l
+    JOIN settlements_settlementline s ON s.attempt_id = l.key AND s.statement_line_id IS NULL
+    WHERE l.type = 'charge'
+    UNION
+    SELECT s.settlement_id FROM lines l JOIN settlements_settlementline s ON s.statement_line_id = l.id
+"""
+
 # A processor may name a payout on its own line alone: then there are no lines to agree with what left.
+# Of a payout of 0.00 no bank shows anything.
 _LAND: Final = """
-    WITH landed AS (
+    WITH credited AS (
       UPDATE settlements_payout p SET landed_on = coalesce(e.value_on, e.booked_on)
       FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
       WHERE c.payout_id = p.id AND p.landed_on IS NULL AND p.value_on IS NOT NULL
         AND (p.line_count = 0 OR p.paid = p.net) AND e.net = p.paid
         AND (SELECT count(*) FROM settlements_payoutcredit o WHERE o.payout_id = p.id) = 1
       RETURNING p.id, p.reference
+    ), nothing AS (
+      UPDATE settlements_payout p SET landed_on = p.value_on
+      WHERE p.landed_on IS NULL AND p.value_on IS NOT NULL
+        AND p.line_count > 0 AND p.paid = 0 AND p.net = 0
+        AND NOT EXISTS (SELECT 1 FROM settlements_payoutcredit o WHERE o.payout_id = p.id)
+      RETURNING p.id, p.reference
+    ), landed AS (
+      SELECT * FROM credited UNION ALL SELECT * FROM nothing
     ), lines AS (
       SELECT l.id, l.key, l.type FROM landed p
       JOIN settlements_payoutpart part ON part.payout_id = p.id
@@ -303,6 +333,8 @@ _PROVABLE: Final = """
       CROSS JOIN LATERAL (
         SELECT count(*) AS told, count(*) FILTER (
           WHERE p.landed_on IS NOT NULL AND p.paid = p.net
+            -- Credited twice, or taken back since: nobody knows what is there.
+            AND (SELECT count(*) FROM settlements_payoutcredit c WHERE c.payout_id = p.id) <= 1
             AND (own.statement_line_id IS NOT NULL OR match.id IS NOT NULL
                  OR l.gross = own.amount)) AS landed
         FROM (

@@ -525,3 +525,63 @@ def test_a_split_capture_is_proved_by_all_its_lines(world, tmp_path: Path):
     edit("UPDATE settlements_matchedline SET gross = 1 WHERE proposal_id = %s", matched.pk)
     ProofMark.objects.create(settlement=Settlement.objects.get())
     assert prove(world).settlements == 0
+
+
+# --- What the bank takes back, and what comes in another order -------------------------------------------
+
+
+def test_a_credit_that_the_bank_takes_back_is_named(world, tmp_path: Path):
+    """Landed and reversed: the money is gone, and a settlement closed later is not proved by it."""
+    stated(world, tmp_path)
+    credited(world, tmp_path, named())
+    prove(world)
+    bank_take_in(
+        [Credit(f"-{NET}", date(2026, 2, 9), NAME, is_reversal=True)],
+        world=world,
+        folder=tmp_path,
+        first=date(2026, 2, 9),
+        last=date(2026, 2, 9),
+        opening=str(NET),
+    )
+    prove(world)
+
+    ((code, said),) = found(world)
+    assert (code, "2 times: 0.00 instead of 19.11" in said) == ("duplicate", True), said
+
+    world.clock.forward(days=27)
+    close_periods(clock=world.clock, ages=world.ages)
+    assert prove(world).settlements == 0
+
+
+def test_lines_that_come_after_their_payout_landed_prove_it_too(world, tmp_path: Path):
+    """The first file of a lane is of the day it was paid out; the days before are sent later."""
+    take_in(statement_text(LEFT), world=world, folder=tmp_path, name="2.csv")
+    credited(world, tmp_path, named())
+    assert prove(world).payouts == 1
+    assert not ProofMark.objects.exists()
+
+    before = statement_text(LAST_OF_JANUARY, date(2026, 2, 1))
+    take_in(before, world=world, folder=tmp_path, name="1.csv")
+
+    assert prove(world).settlements == 1
+
+
+def test_a_payout_of_nothing_lands_without_a_credit(world, tmp_path: Path):
+    """What was captured went back the same day: no bank shows 0.00, and none need."""
+    text = statement_text(LAST_OF_JANUARY, LEFT)
+    row = next(row for row in text.splitlines() if ",charge," in row)
+    back = f"x-1,refund,,,{row.split(',')[4]},-{NET},0.00,-{NET},USD,{NAME}"
+    text = text.replace(row, f"{row}\n{back}")
+    lines = [
+        line.replace(f"-{NET},0.00,-{NET}", "0.00,0.00,0.00") if ",payout," in line else line
+        for line in text.splitlines()
+    ]
+    take_in("\n".join(lines) + "\n", world=world, folder=tmp_path)
+    credited(world, tmp_path)
+
+    proved = prove(world)
+
+    payout = Payout.objects.get()
+    assert (payout.net, payout.paid, payout.landed_on) == (Decimal("0.00"), Decimal("0.00"), LEFT)
+    assert (proved.payouts, proved.settlements) == (1, 1)
+    assert found(world) == []
