@@ -207,7 +207,7 @@ class StatementImportAdmin(ReadOnlyAdmin):
         return self._page(request, "upload", {"title": "Upload a statement", "form": form})
 
     def review_view(self, request: HttpRequest, sha256: str) -> HttpResponse:
-        """Show what would be imported; a POST imports the file of exactly this hash."""
+        """Show what would be imported; a POST imports exactly what the page showed."""
         self._must_upload(request)
         by = request.user.get_username()
         try:
@@ -216,7 +216,11 @@ class StatementImportAdmin(ReadOnlyAdmin):
             self.message_user(request, str(refused), messages.WARNING)
             return self._back()
         if request.method == "POST":
-            return self._confirm(request, upload)
+            # The same bytes may have been sent again since, for another lane or with other days.
+            if request.POST.get("upload") == str(upload.pk):
+                return self._confirm(request, upload)
+            told = "what that page showed is no longer under review; look at it again"
+            self.message_user(request, told, messages.WARNING)
         context: dict[str, Any] = {"title": "Review a statement", "upload": upload}
         try:
             found = preview_upload(

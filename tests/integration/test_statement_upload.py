@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def address(content: str | bytes) -> str:
     return f"{UPLOAD}{hashlib.sha256(raw).hexdigest()}/"
 
 
+def confirmed(page: str) -> dict[str, str]:
+    """What the page's own button posts."""
+    return dict(re.findall(r'<input type="hidden" name="(upload)" value="([0-9]+)">', page))
+
+
 def test_a_file_is_shown_first_and_imported_by_its_hash(world):
     """Days, count, sums and verdict; then exactly this file, with a trace."""
     paid(world)
@@ -67,7 +73,7 @@ def test_a_file_is_shown_first_and_imported_by_its_hash(world):
     assert '<td>charge</td><td>1</td><td class="money">19.99</td>' in page
     assert StatementImport.objects.count() == 0
 
-    done = analyst.post(address(text), follow=True)
+    done = analyst.post(address(text), confirmed(page), follow=True)
 
     statement = StatementImport.objects.get()
     assert (statement.state, statement.imported_by) == (ImportState.ACCEPTED, ANALYST)
@@ -84,7 +90,7 @@ def test_a_packed_banks_file_is_reviewed_and_imported(world):
 
     assert "GB33BUKB20201555555555, 2026-01-05 to 2026-01-05" in page
     assert "<strong>1,949.22</strong> USD" in page
-    analyst.post(address(packed))
+    analyst.post(address(packed), confirmed(page))
     assert BankStatement.objects.get().entries.count() == 3
 
 
@@ -97,7 +103,20 @@ def test_what_cannot_be_read_is_listed_and_cannot_be_confirmed(world):
 
     assert "line 3: gross &#x27;&lt;b&gt;null&lt;/b&gt;&#x27; is not an amount" in page
     assert "Import exactly this file" not in page
-    analyst.post(address(text))
+    analyst.post(address(text), confirmed(page))
+    assert StatementImport.objects.count() == 0
+
+
+def test_what_a_page_showed_is_imported_and_nothing_else(world):
+    """The same file sent again for another lane, in another tab: the first page imports nothing."""
+    paid(world)
+    text, analyst = statement_text(DAY), member(ANALYST)
+    shown = review(analyst, text)
+    review(analyst, text, whose="mena")
+
+    done = analyst.post(address(text), confirmed(shown), follow=True)
+
+    assert "no longer under review" in done.content.decode()
     assert StatementImport.objects.count() == 0
 
 
