@@ -63,11 +63,13 @@ class Held:
 class Landed:
     """How what was captured in a month became money at the bank. USD, signed; see the module.
 
-    `told` is what we captured on days that have an accepted file, `charges` what those files say of it;
+    `told` is what we captured on days that have an accepted file, `charges` what those files say of it,
+    `corrected` what two people booked of the difference, with matches by hand;
     `paid` is what payout lines say has left, `left` what the payouts of those days hold.
     """
 
     told: Tally
+    corrected: Tally
     awaiting: Tally
     charges: Tally
     refunds: Tally
@@ -94,7 +96,8 @@ class Landed:
     def remainder(self) -> Decimal:
         held_before = self.before.balance + self.before.on_the_way.usd
         held_after = self.awaiting.usd + self.after.balance + self.after.on_the_way.usd
-        return self.captured.usd + self.kept + held_before - held_after - self.bank.usd
+        captured = self.captured.usd + self.corrected.usd
+        return captured + self.kept + held_before - held_after - self.bank.usd
 
     @property
     def causes(self) -> Mapping[str, Decimal]:
@@ -103,7 +106,7 @@ class Landed:
         way = self.before.on_the_way.usd - self.after.on_the_way.usd
         return {
             "captured by our records, less what the files charge on the same days": (
-                self.told.usd - self.charges.usd
+                self.told.usd + self.corrected.usd - self.charges.usd
             ),
             "balances of the files that do not follow from their lines": (
                 self.before.balance + lines - self.after.balance
@@ -157,6 +160,7 @@ def landed_in(*, first: date, last: date) -> Landed:
     charges, payouts = _of(lines, "charge"), lines.get("payout", (0, NOTHING, NOTHING))
     return Landed(
         told=captured.get(True, Tally()),
+        corrected=_tally(_CORRECTED, **days),
         awaiting=captured.get(False, Tally()),
         charges=charges,
         refunds=_of(lines, "refund"),
@@ -230,6 +234,17 @@ _CAPTURED: Final = """
            sum(d.count)::bigint, sum(d.usd)
     FROM days d WHERE d.day BETWEEN %(first)s AND %(last)s
     GROUP BY 1
+"""
+
+# By the capture's own day. One that was in doubt was captured with its correction already.
+_CORRECTED: Final = """
+    SELECT count(*), coalesce(sum(m.correction), 0.00)
+    FROM settlements_matchedattempt m
+    JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+    JOIN checkout_attempt a ON a.id = m.attempt_id
+    WHERE m.in_force AND NOT m.was_open AND m.correction <> 0
+      AND (coalesce(a.booked_at, a.ended_at) AT TIME ZONE settlements_statement_zone(a.lane))::date
+        BETWEEN %(first)s AND %(last)s
 """
 
 # A file is added up from its payouts' parts when they hold every line but payouts, and it lies within

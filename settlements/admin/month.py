@@ -143,6 +143,10 @@ def _landed(landed: Landed, chosen: str) -> Iterator[Row]:
         landed.captured.usd,
         f"{_list('checkout_attempt')}?outcome=captured&booked={chosen}",
     )
+    if landed.corrected.count:
+        matches = f"{_list('settlements_proposal')}?decision=approved"
+        words = "differences of matches by hand, corrected"
+        yield Row("+", words, booked, landed.corrected.count, landed.corrected.usd, matches)
     for name, words, tally in (
         ("refunds", "refunds", landed.refunds),
         ("disputes", "disputes, less those reversed", landed.disputes),

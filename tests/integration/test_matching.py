@@ -1,5 +1,6 @@
 """Matching by hand: what two people put together is believed, until a row of it changes (R42, R43, R55)."""
 
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from settlements.models import (
     StatementLine,
     Way,
 )
+from settlements.month import landed_in
 from settlements.proof import Verdict, prove
 from settlements.statements import agree_fees
 from tests.factories import World, fresh
@@ -210,6 +212,8 @@ def test_captured_already_a_difference_moves_what_the_lane_holds(
     }
     assert MatchedAttempt.objects.get(attempt=small).entry is None
     assert looked_again(world) == []
+    month = landed_in(first=date(2026, 1, 1), last=date(2026, 1, 31))
+    assert (month.corrected.usd, month.remainder) == (Decimal("-0.03"), Decimal("0.00"))
     assert prove(charge=large.charge, now=world.clock.now()).verdict != Verdict.DISCREPANT
 
 

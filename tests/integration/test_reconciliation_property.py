@@ -1,8 +1,8 @@
 """R55: the incremental passes find what a full one finds, for any history.
 
 A history is any mixture of legitimate use, silent edits of every table that matters, statement files
-with missing, doubled, short and foreign lines, time passing on both clocks, a business clock that
-jumps, and passes in between. At its end one full pass must open nothing and clear nothing.
+with missing, doubled, short and foreign lines, matches by hand made and taken apart, time passing on
+both clocks, a business clock that jumps, and passes in between. At its end one full pass must open nothing and clear nothing.
 """
 
 import random
@@ -22,9 +22,17 @@ from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
 from checkout.models import Attempt, Charge, OutboxMessage
 from checkout.routing import NoLane
 from checkout.subscriptions import NoTerms
-from settlements import reconciliation
+from settlements import matching, reconciliation
 from settlements.formats.lines import Refused
-from settlements.models import Discrepancy, FeeTerms, ReconcileDirty, StatementLine
+from settlements.models import (
+    Discrepancy,
+    FeeTerms,
+    Proposal,
+    ReconcileDirty,
+    StatementLine,
+    Way,
+)
+from settlements.resolving import NotDecidable
 from tests.factories import LANE, World, plan
 from tests.factories_settlements import edit, statement_text, take_in
 
@@ -85,9 +93,20 @@ EDITS = (
     " accepted_at = NULL",
     "UPDATE settlements_statementexpectation SET state = 'expected', statement_id = NULL",
     "DELETE FROM settlements_statementexpectation",
+    "UPDATE settlements_matchedline SET gross = gross - 0.01",
+    "UPDATE settlements_matchedattempt SET in_force = false",
+    "DELETE FROM settlements_matchedattempt",
+    "UPDATE settlements_proposal SET decision = 'refused'",
 )
 
-FAULTY_FILES = ("true", "without a line", "a line twice", "a line short", "a foreign line")
+FAULTY_FILES = (
+    "true",
+    "without a line",
+    "a line twice",
+    "a line short",
+    "a foreign line",
+    "a line of nobody",
+)
 
 # So that there is something to edit, in every history.
 BEGINNING = (
@@ -96,6 +115,14 @@ BEGINNING = (
     ("receive", "approve"),
     ("receive", "approve"),
     ("pass", ""),
+)
+# And so that there is a match by hand.
+MATCHED = (
+    *BEGINNING,
+    ("hours pass", 30),
+    ("file", "a line of nobody"),
+    ("pass", ""),
+    ("match", ""),
 )
 
 steps = st.lists(
@@ -113,6 +140,8 @@ steps = st.lists(
         st.tuples(st.just("edit"), st.sampled_from(EDITS)),
         st.tuples(st.just("edit"), st.sampled_from(EDITS)),
         st.tuples(st.just("file"), st.sampled_from(FAULTY_FILES)),
+        st.tuples(st.just("match"), st.just("")),
+        st.tuples(st.just("take apart"), st.just("")),
         st.tuples(st.just("hours pass"), st.sampled_from([1, 7, 30, 24 * 32])),
         st.tuples(st.just("the clock jumps"), st.sampled_from([1, 31])),
         st.tuples(st.just("pass"), st.just("")),
@@ -143,7 +172,14 @@ class History:
         # A step that the service refuses in this state is a step that did not happen.
         with (
             suppress(
-                IntegrityError, billing.OffCalendar, NoLane, NoTerms, Refused, ObjectDoesNotExist
+                IntegrityError,
+                billing.OffCalendar,
+                NoLane,
+                NoTerms,
+                Refused,
+                ObjectDoesNotExist,
+                matching.NotMatchable,
+                NotDecidable,
             ),
             block(),
         ):
@@ -247,10 +283,40 @@ class History:
                 "a line twice": [row, row],
                 "a line short": [",".join(short)],
                 "a foreign line": [row, row.replace(fields[2], "not ours")],
+                "a line of nobody": [row.replace(fields[2], "not ours")],
             }[fault]
             total = sum((Decimal(r.split(",")[7]) for r in [opening, *rows]), Decimal("0.00"))
             closing = ",".join([*closing.split(",")[:7], f"{total:.2f}", *closing.split(",")[8:]])
         return "\n".join([header, opening, *rows, closing, ""])
+
+    def match(self, _: str) -> None:
+        """Two people say that a line that names nobody is any attempt's, with the lines that name it."""
+        world = self.world
+        attempts = Attempt.objects.filter(outcome__in=["open", "captured", "unapplied"])
+        attempt = self.one(attempts)
+        nobodys = StatementLine.objects.filter(type="charge").exclude(
+            key__in=Attempt.objects.values("pk")
+        )
+        chosen = {
+            "line_ids": {
+                self.one(nobodys),
+                *StatementLine.objects.filter(key=attempt).values_list("pk", flat=True),
+            }
+            - {None},
+            "attempt_ids": {attempt} - {None},
+        }
+        who = {"now": world.clock.now(), "gateways": world.gateways, "ages": world.ages}
+        seen = matching.draft_match(**chosen).sha256
+        made = matching.propose(**chosen, seen=seen, by="ann", reason="asked", **who)
+        matching.approve(proposal_id=made.pk, seen=seen, by="bob", reason="asked", **who)
+        note(f"matched {chosen}")
+
+    def take_apart(self, _: str) -> None:
+        matched = self.one(Proposal.objects.filter(way=Way.MATCHED))
+        if matched:
+            matching.take_apart(
+                proposal_id=matched, by="ann", reason="not so", now=self.world.clock.now()
+            )
 
     def hours_pass(self, hours: int) -> None:
         self.world.clock.forward(seconds=hours * 3600)
@@ -274,12 +340,16 @@ def standing() -> dict[str, tuple[Decimal, Decimal]]:
     phases=[Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(history=steps, seed=st.integers(min_value=0, max_value=2**16))
-def test_incremental_passes_find_what_a_full_one_finds(tmp_path, history, seed):
+@given(
+    beginning=st.sampled_from([BEGINNING, MATCHED]),
+    history=steps,
+    seed=st.integers(min_value=0, max_value=2**16),
+)
+def test_incremental_passes_find_what_a_full_one_finds(tmp_path, beginning, history, seed):
     """R55."""
     with block():
         played = History(tmp_path, seed)
-        for step, detail in BEGINNING:
+        for step, detail in beginning:
             played.play(step, detail)
         for step, detail in history:
             played.play(step, detail)
