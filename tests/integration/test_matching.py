@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from django.db import Error, connection, transaction
 
-from checkout import ledger
-from checkout.gateways import DeclineClass, Declined
+from checkout import ledger, rescue
+from checkout.gateways import Approved, DeclineClass, Declined
 from checkout.models import Attempt, AttemptOutcome, ChargeState, EntryKind, LedgerEntry
 from settlements import books, matching, reconciliation, resolving
 from settlements.exports.journal import journal_of_day
@@ -410,6 +410,34 @@ def test_two_that_approve_at_once_capture_once(world: World, tmp_path: Path) -> 
 
     assert sorted(type(each).__name__ for each in results) == ["NotDecidable", "Proposal"]
     assert LedgerEntry.objects.filter(kind=EntryKind.CORRECTED).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_processor_answers_while_a_match_is_approved(world: World, tmp_path: Path) -> None:
+    """Two run here, the resolver and the approver: one capture, whoever is first under the lock."""
+    attempt = doubtful(world)
+    (line,) = told(world, tmp_path, "199.00")
+    with transaction.atomic():
+        proposal = proposed_match(world, [line], [attempt])
+    world.gateway.query_answers = [Approved(Decimal("199.00"), "USD", "found by query")]
+
+    def approve() -> object:
+        with transaction.atomic():
+            return approved_match(world, proposal)
+
+    def resolve() -> object:
+        return rescue.resolve_attempt(
+            attempt_id=attempt.pk, clock=world.clock, gateways=world.gateways, ages=world.ages
+        )
+
+    approval, _ = together(approve, resolve)
+
+    assert isinstance(approval, Proposal | resolving.NotDecidable)
+    attempt.refresh_from_db()
+    assert (attempt.outcome, attempt.captured_amount) == ("captured", Decimal("199.00"))
+    assert LedgerEntry.objects.filter(attempt=attempt).count() == 1
+    assert ledger.receivable(charge_id=attempt.charge_id) == 0
+    looked_again(world)
 
 
 # --- What changes afterwards is found again ------------------------------------------------------------
