@@ -297,7 +297,7 @@ class History:
         nobodys = StatementLine.objects.filter(type="charge").exclude(
             key__in=Attempt.objects.values("pk")
         )
-        chosen = {
+        chosen: dict[str, Any] = {
             "line_ids": {
                 self.one(nobodys),
                 *StatementLine.objects.filter(key=attempt).values_list("pk", flat=True),
@@ -305,7 +305,11 @@ class History:
             - {None},
             "attempt_ids": {attempt} - {None},
         }
-        who = {"now": world.clock.now(), "gateways": world.gateways, "ages": world.ages}
+        who: dict[str, Any] = {
+            "now": world.clock.now(),
+            "gateways": world.gateways,
+            "ages": world.ages,
+        }
         seen = matching.draft_match(**chosen).sha256
         made = matching.propose(**chosen, seen=seen, by="ann", reason="asked", **who)
         matching.approve(proposal_id=made.pk, seen=seen, by="bob", reason="asked", **who)
