@@ -102,7 +102,7 @@ def closed_through() -> date | None:
 def days_to_prove(*, now: datetime) -> Days:
     """The days since the last close up to today (business clock), at most MOST_DAYS.
 
-    Before the first close they begin with the oldest day that is not proved.
+    Before the first close they begin with the first capture.
     """
     today, closed = now.date(), closed_through()
     horizon = today - timedelta(days=MOST_DAYS - 1)
@@ -112,8 +112,7 @@ def days_to_prove(*, now: datetime) -> Days:
         for file in StatementExpectation.objects.filter(day__gte=horizon - timedelta(days=1))
     }
     against = _captures_with_discrepancies()
-    open_days = {at for at in captured if not _is_covered(files.get(at))} | set(against)
-    oldest = min((day for _, day in open_days), default=today)
+    oldest = min([today, *(day for _, day in captured)])
     since = min(closed + timedelta(days=1), today) if closed else oldest
     first = max(since, horizon)
     within = {at: tally for at, tally in captured.items() if at[1] >= first}

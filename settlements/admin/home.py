@@ -1,4 +1,4 @@
-"""Finance's home: warnings first, the days not proved yet, what waits for me, and how collection stands."""
+"""Finance's home: warnings first, the days since the last close, what waits for me, and how collection stands."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -196,7 +196,8 @@ def _warnings(days: Days, dead: readings.Pile, now: Moment) -> Iterator[Warning]
     yield from _stale(now)
     about_files = Discrepancy.objects.filter(STANDING, charge__isnull=True).count()
     if about_files:
-        text = f"{about_files} discrepancies are about no charge: files, lines or the topic."
+        are = "discrepancy is" if about_files == 1 else "discrepancies are"
+        text = f"{about_files} {are} about no charge: files, lines or the topic."
         yield Warning(text, f"{_list('discrepancy')}?standing=yes&about=else")
     if dead.count:
         oldest = _length(timedelta(seconds=dead.age(now.real)))
@@ -216,7 +217,8 @@ def _late_files(days: Days, now: Moment) -> Iterator[Warning]:
             text = f"The file of {one.lane} for {one.day} is late."
         yield Warning(text, f"{_list('expectation')}?state__exact=late")
     if days.older:
-        text = f"{days.older} days before {days.first} have no accepted file."
+        have = "day of a lane before" if days.older == 1 else "days of lanes before"
+        text = f"{days.older} {have} {days.first} without an accepted file."
         yield Warning(text, f"{_list('expectation')}?there=no")
 
 

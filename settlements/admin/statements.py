@@ -299,7 +299,7 @@ def _shown(found: Any) -> dict[str, Any]:
         return {
             "bank": [(name, each, money(each.movement)) for name, each in rows],
             "known": bool(found.known),
-            "count": sum(each.entry_count for each in found.statements),
+            "count": f"{sum(each.entry_count for each in found.statements):,}",
             "usd": money(sum((each.movement for each in found.statements), Decimal("0.00"))),
             "noun": "booked",
             "aside": [each.reason for each in found.statements if each.reason],
@@ -312,7 +312,7 @@ def _shown(found: Any) -> dict[str, Any]:
     return {
         "sums": sums,
         "known": found.known is not None,
-        "count": found.summary.line_count,
+        "count": f"{found.summary.line_count:,}",
         "usd": money(found.summary.movement),
         "noun": "line" if found.summary.line_count == 1 else "lines",
         "format": found.format.what,

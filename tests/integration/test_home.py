@@ -67,9 +67,10 @@ def test_a_capture_awaits_its_file_and_then_is_proved(world: World, tmp_path: Pa
     assert before.proved == Tally()
 
     take_in(statement_text(date(2026, 1, 31)), world=world, folder=tmp_path)
-    # Proved to the end: the page then opens on today alone.
+    # Proved to the end, and not closed yet.
     after = passed(world)
-    assert (after.awaiting, after.first) == ([], world.clock.business_now().date())
+    assert (after.awaiting, after.first) == ([], date(2026, 1, 31))
+    assert after.proved == Tally(2, Decimal("39.98"))
     world.clock.forward(days=1)
     captured(world)
     later = passed(world)
@@ -143,7 +144,7 @@ def test_home_opens_on_the_days_since_the_last_close(world: World) -> None:
     with pages_at(world.clock):
         page = home(member(VIEWER))
     assert "since the close of 2026-01-31" in page
-    assert "1 days before 2026-02-01 have no accepted file" in page
+    assert "1 day of a lane before 2026-02-01 without an accepted file" in page
 
 
 # --- The page ------------------------------------------------------------------------------------
