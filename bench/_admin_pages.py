@@ -15,8 +15,20 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from bench._admin_rows import load
+from checkout.clock import Ages, Clock
 from checkout.models import Attempt, Charge
-from settlements.models import BooksClose, Decision, Discrepancy, Payout, Proposal, Settlement, Span
+from settlements import reconciliation
+from settlements.models import (
+    STANDING,
+    BooksClose,
+    Decision,
+    Discrepancy,
+    Kind,
+    Payout,
+    Proposal,
+    Settlement,
+    Span,
+)
 from settlements.roles import APPROVER
 
 CHARGE, ATTEMPT, LINE = "checkout_charge", "checkout_attempt", "settlements_statementline"
@@ -39,7 +51,8 @@ LISTS: dict[str, tuple[str, str, str | None]] = {
     "charges of a month, in doubt": (CHARGE, "month={month}&state__exact=in_doubt", None),
     "charges uncollected, youngest": (CHARGE, "uncollected=0-7", None),
     "charges uncollected, over 90 days": (CHARGE, "uncollected=over-90", None),
-    "charges, sorted by amount": (CHARGE, "o=-6", "o=-6"),
+    "charges, sorted by amount": (CHARGE, "o=-6", None),
+    "charges in doubt, by amount": (CHARGE, "state__exact=in_doubt&o=-6", None),
     "charge by its id": (CHARGE, "q={charge}", "q={charge}"),
     "charge by merchant reference": (CHARGE, "q={attempt}", None),
     "charge by external id": (CHARGE, "q={creator}", "q={creator}"),
@@ -209,6 +222,37 @@ def lists() -> Iterator[Opened]:
         else:
             plain = f"{reverse(f'plain:{model}_changelist')}?{default.format(**values)}"
             yield Opened(name, address, plain)
+
+
+def pictured() -> dict[str, str]:
+    """What bench/_pictures.py takes pictures of."""
+    desk = reverse("admin:settlements_discrepancy_changelist")
+    closes = BooksClose.objects.filter(span=Span.DAY, decision=Decision.OPEN)
+    cents = Discrepancy.objects.filter(STANDING, kind=Kind.CAPTURED).order_by("-difference")
+    proposal = Proposal.objects.order_by("-id")[0]
+    return {
+        "home": reverse("finance_home"),
+        "month": reverse("month"),
+        "charges": reverse("admin:checkout_charge_changelist"),
+        "proof": reverse("charge_proof", args=[known()["charge"]]),
+        "discrepancies": f"{desk}?standing=yes",
+        "discrepancy": reverse("admin:settlements_discrepancy_change", args=[cents[0].pk]),
+        "proposal": reverse("admin:settlements_proposal_change", args=[proposal.pk]),
+        "in-doubt": reverse("in_doubt"),
+        "dead-letters": reverse("admin:checkout_dead_letters"),
+        "close": reverse("admin:settlements_booksclose_change", args=[closes[0].pk]),
+        "cash": reverse("cash"),
+        "match": reverse("match_by_hand"),
+    }
+
+
+def made_ready(password: str) -> str:
+    """The approver's name, to sign in with by the form; a pass has just run, as it does all day."""
+    reconciliation.reconcile_incremental(clock=Clock(), ages=Ages())
+    user = User.objects.get(username=f"bench-{APPROVER}")
+    user.set_password(password)
+    user.save()
+    return user.username
 
 
 def known() -> dict[str, str]:

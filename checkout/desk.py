@@ -8,72 +8,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.db.models import Count, Model, Q, QuerySet, Sum
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import committed
+from checkout.lists import BoundedList, BoundedPaginator
 from checkout.page import Printed, in_snapshot, month_named, months_before
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
 
-MOST_COUNTED: Final = 2_000
 MOST_DECIDED: Final = 200
-
-
-class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts and adds up no more rows than anybody pages through, along the list's own index (R47).
-
-    Beyond MOST_COUNTED the list says "more than" and no sum; the way on is a filter or a search.
-    """
-
-    # The column that `usd` adds up; none where rows carry no money.
-    total_of = ""
-
-    @cached_property
-    def measured(self) -> tuple[int, Decimal | None]:
-        """Rows up to one more than MOST_COUNTED, and their USD: over a LIMIT, not over the table."""
-        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
-        figures: dict[str, Any] = {"count": Count("pk")}
-        if self.total_of:
-            figures["usd"] = Sum(self.total_of)
-        found = rows[: MOST_COUNTED + 1].aggregate(**figures)
-        return found["count"], found.get("usd")
-
-    @property
-    def counted(self) -> int:
-        return self.measured[0]
-
-    @property
-    def usd(self) -> Decimal | None:
-        """The sum in USD of all rows of the list, or None while it goes on beyond what was counted."""
-        if self.is_more or not self.total_of:
-            return None
-        return self.measured[1] or Decimal("0.00")
-
-    @cached_property
-    def count(self) -> int:
-        return min(self.counted, MOST_COUNTED)
-
-    @property
-    def is_more(self) -> bool:
-        return self.counted > MOST_COUNTED
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -88,8 +48,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     list_max_show_all = 200
-    # A click on a column would order by what has no index.
-    sortable_by = ()
+    # What a click may sort by; BoundedList sees to it that this is never too much.
+    sortable_by: ClassVar[tuple[str, ...]] = ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -99,6 +59,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return BoundedList
 
     def get_paginator(self, *args: Any, **kwargs: Any) -> BoundedPaginator:
         paginator = cast(BoundedPaginator, super().get_paginator(*args, **kwargs))
@@ -319,6 +282,13 @@ class ReasonForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3, "cols": 80, "autofocus": True}),
         help_text="5 to 300 characters. It is kept with the decision and your name.",
     )
+
+
+def reason_below() -> ReasonForm:
+    """The question at the end of a page that is to be read first: it opens at its top."""
+    form = ReasonForm()
+    del form.fields["reason"].widget.attrs["autofocus"]
+    return form
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,7 @@ from typing import Final
 from django.db import connection
 from django.db.models import Sum
 
-from checkout.models import AttemptTally, ChargeState, ChargeTally
-
-S = ChargeState
-# Owed and not collected: these may still become money.
-UNCOLLECTED: Final = (
-    S.DUE,
-    S.ATTEMPTING,
-    S.PENDING,
-    S.IN_DOUBT,
-    S.FAILED_THEN_RETRY,
-    S.EXHAUSTED,
-)
+from checkout.models import UNCOLLECTED, AttemptTally, ChargeTally
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def days_to_prove(*, now: datetime) -> Days:
     """
     today, closed = now.date(), closed_through()
     horizon = today - timedelta(days=MOST_DAYS - 1)
-    captured = _captures()
+    captured = _captures(first=horizon)
     files = {
         (file.lane, file.day): file
         for file in StatementExpectation.objects.filter(day__gte=horizon - timedelta(days=1))
@@ -150,7 +150,7 @@ class DayProof:
 
 def proof_of_day(*, day: date) -> DayProof:
     """One day, by the lanes' own days; as `days_to_prove` counts it."""
-    captured = {at: tally for at, tally in _captures().items() if at[1] == day}
+    captured = _captures(first=day, last=day)
     against = {at: t for at, t in _captures_with_discrepancies().items() if at[1] == day}
     files = {(file.lane, file.day): file for file in StatementExpectation.objects.filter(day=day)}
     agreeing = {at: _less(tally, against.get(at)) for at, tally in captured.items()}
@@ -168,7 +168,9 @@ def captures_in(*, proof: str, stretch: Stretch | None, lane: str) -> Tally:
         in_days = stretch is None or stretch.first <= at[1] <= stretch.last
         return in_days and lane in {"", at[0]}
 
-    captured = {at: tally for at, tally in _captures().items() if is_chosen(at)}
+    days = stretch or Stretch(date.min, date.max)
+    found = _captures(first=days.first, last=days.last)
+    captured = {at: tally for at, tally in found.items() if is_chosen(at)}
     if proof not in ProofState.values:
         return _sum(captured.values())
     against = {at: t for at, t in _captures_with_discrepancies().items() if is_chosen(at)}
@@ -185,7 +187,7 @@ def captures_in(*, proof: str, stretch: Stretch | None, lane: str) -> Tally:
 
 def captured_until(*, day: date) -> Mapping[LaneDay, Tally]:
     """Captures by lane and the lane's own day, up to this one."""
-    return {at: tally for at, tally in _captures().items() if at[1] <= day}
+    return _captures(last=day)
 
 
 def _is_covered(file: StatementExpectation | None) -> bool:
@@ -224,6 +226,10 @@ _CAPTURES: Final = """
     SELECT t.lane, (t.slot AT TIME ZONE coalesce(z.zone, 'UTC'))::date, sum(t.count), sum(t.usd)
     FROM checkout_attempttally t LEFT JOIN zones z ON z.lane = t.lane
     WHERE t.outcome IN ('captured', 'unapplied')
+      -- No zone is a day away from UTC; so it reads these days, not all there ever were.
+      AND t.slot >= (%(first)s::date - 1)::timestamp AT TIME ZONE 'UTC'
+      AND t.slot < (%(last)s::date + 2)::timestamp AT TIME ZONE 'UTC'
+      AND (t.slot AT TIME ZONE coalesce(z.zone, 'UTC'))::date BETWEEN %(first)s AND %(last)s
     GROUP BY 1, 2 HAVING sum(t.count) <> 0
 """
 _AGAINST: Final = """
@@ -242,16 +248,16 @@ _AGAINST: Final = """
 """
 
 
-def _captures() -> dict[LaneDay, Tally]:
-    """Captures by lane and the lane's own day."""
-    return _tallied(_CAPTURES)
+def _captures(*, first: date = date.min, last: date = date.max) -> dict[LaneDay, Tally]:
+    """Captures by lane and the lane's own day, both days included."""
+    return _tallied(_CAPTURES, first=first, last=last)
 
 
 def _captures_with_discrepancies() -> dict[LaneDay, Tally]:
     return _tallied(_AGAINST)
 
 
-def _tallied(query: str) -> dict[LaneDay, Tally]:
+def _tallied(query: str, **values: date) -> dict[LaneDay, Tally]:
     with connection.cursor() as cursor:
-        cursor.execute(query)
+        cursor.execute(query, values)
         return {(lane, day): Tally(count, usd) for lane, day, count, usd in cursor.fetchall()}

@@ -27,6 +27,7 @@ from django.db import connection
 from django.db.models import Q, Sum
 
 from checkout import tallies
+from checkout.gateways import DeclineClass
 from checkout.models import ChargeState
 from checkout.tallies import Tally
 from settlements.models import NOTHING, STANDING, Code, Discrepancy, Kind
@@ -179,9 +180,15 @@ def landed_in(*, first: date, last: date) -> Landed:
 def recovery_in(*, first: date, last: date) -> Sequence[Recovery]:
     """By class, the charges first declined on these days (UTC, business clock), both included.
 
-    It reads the attempts of these days by the index on booked_at, never those of other months.
+    It reads the declined attempts of these days by their index, never those of other months. What a
+    charge owed is what its attempt asked for.
     """
-    span = {"since": _midnight(first), "until": _midnight(last + DAY)}
+    span = {
+        "since": _midnight(first),
+        "until": _midnight(last + DAY),
+        # All there are, and none, so that the index is entered once for each.
+        "classes": ["", *(each.value for each in DeclineClass)],
+    }
     return [
         Recovery(name, Tally(count, owed), Tally(later, collected))
         for name, count, owed, later, collected in _rows(_RECOVERY, **span)
@@ -340,16 +347,26 @@ _BANK: Final = """
     FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
     WHERE coalesce(e.value_on, e.booked_on) BETWEEN %(first)s AND %(last)s
 """
+# The declined of the month come from one index, by class, in the order of each charge; an earlier decline is
+# looked for only where it can be. Each charge is looked up, whatever a plan for all of them would cost.
 _RECOVERY: Final = """
-    SELECT a.decline_class, count(*), sum(c.amount), count(got.id),
+    WITH declined AS (
+      SELECT DISTINCT ON (charge_id) charge_id, round, number, decline_class, amount
+      FROM checkout_attempt
+      WHERE outcome = 'declined' AND decline_class = ANY (%(classes)s)
+        AND booked_at >= %(since)s AND booked_at < %(until)s
+      ORDER BY charge_id, round, number
+    )
+    SELECT d.decline_class, count(*), sum(d.amount), count(got.captured_amount),
            coalesce(sum(got.captured_amount), 0.00)
-    FROM checkout_attempt a
-    JOIN checkout_charge c ON c.id = a.charge_id
-    LEFT JOIN checkout_attempt got ON got.charge_id = a.charge_id AND got.outcome = 'captured'
-    WHERE a.booked_at >= %(since)s AND a.booked_at < %(until)s AND a.outcome = 'declined'
-      AND NOT EXISTS (
-        SELECT 1 FROM checkout_attempt e
-        WHERE e.charge_id = a.charge_id AND e.outcome = 'declined'
-          AND (e.round, e.number) < (a.round, a.number))
+    FROM declined d
+    LEFT JOIN LATERAL (
+      SELECT captured_amount FROM checkout_attempt
+      WHERE charge_id = d.charge_id AND outcome = 'captured' OFFSET 0
+    ) got ON true
+    WHERE (d.round, d.number) = (1, 1) OR NOT EXISTS (
+      SELECT 1 FROM checkout_attempt e
+      WHERE e.charge_id = d.charge_id AND e.outcome = 'declined'
+        AND (e.round, e.number) < (d.round, d.number))
     GROUP BY 1 ORDER BY 1
 """

@@ -31,6 +31,7 @@ from checkout.desk import (
 from checkout.filters import filter_by_link
 from checkout.gateways import DeclineClass
 from checkout.models import (
+    UNCOLLECTED,
     Attempt,
     AttemptOutcome,
     Awaits,
@@ -41,7 +42,7 @@ from checkout.models import (
 )
 from checkout.money import CENT
 from checkout.moves import UnknownCharge
-from checkout.tallies import AGES, UNCOLLECTED
+from checkout.tallies import AGES
 from checkout.targets import creators_named
 
 # The lanes are the settings': asking the table for them would be a DISTINCT over it.
@@ -72,7 +73,14 @@ OutcomeFilter = fixed_filter(
 DeclineFilter = fixed_filter(
     "decline",
     "class of decline",
-    {each.value: (each.value.replace("_", " "), Q(decline_class=each)) for each in DeclineClass},
+    # Saying `declined` too keeps it on an index of them alone.
+    {
+        each.value: (
+            each.value.replace("_", " "),
+            Q(outcome=AttemptOutcome.DECLINED, decline_class=each),
+        )
+        for each in DeclineClass
+    },
 )
 BilledFilter = month_filter(
     "month",
@@ -193,6 +201,7 @@ class ChargeAdmin(ReadOnlyAdmin):
     )
     total_of = "amount"
     export_name = "charges"
+    sortable_by = ("created_at", "period_start", "usd")
     inlines = (AttemptInline,)
     actions = ("requeue", "write_off")
     fieldsets = (
@@ -214,6 +223,12 @@ class ChargeAdmin(ReadOnlyAdmin):
         ),
     )
     readonly_fields = ("shown_state", "plan", "period", "usd", "expected")
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """By billing date where that is what was asked for: else a month long ago lies behind all since."""
+        if request.GET.keys() & {BilledFilter.parameter_name, UncollectedFilter.parameter_name}:
+            return ("-period_start", "-id")
+        return self.ordering
 
     def named(self, term: str) -> Q:
         return charges_named(term)
@@ -238,7 +253,7 @@ class ChargeAdmin(ReadOnlyAdmin):
     def period(self, charge: Charge) -> str:
         return f"{charge.period_start} to {charge.period_end}"
 
-    @admin.display(description="USD")
+    @admin.display(description="USD", ordering="amount")
     def usd(self, charge: Charge) -> SafeString:
         return format_html('<span class="money">{}</span>', money(charge.amount))
 
@@ -335,6 +350,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     search_help_text = "The id of an attempt (the merchant reference) or of a charge"
     total_of = "amount"
     export_name = "attempts"
+    sortable_by = ("started_at", "captured")
     exclude = ("next_query_at", "lane_failed_at")
     actions = ("propose_verdict",)
 
@@ -369,6 +385,12 @@ class AttemptAdmin(ReadOnlyAdmin):
             form_class=VerdictForm,
         )
 
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """By the time of the outcome where that is what was asked for, as the charges' list does."""
+        if request.GET.keys() & {BookedFilter.parameter_name, DeclineFilter.parameter_name}:
+            return ("-booked_at", "-id")
+        return self.ordering
+
     def named(self, term: str) -> Q:
         return by_id(term, (Charge, "charge_id"))
 
@@ -392,6 +414,6 @@ class AttemptAdmin(ReadOnlyAdmin):
     def why(self, attempt: Attempt) -> str:
         return why_so(attempt)
 
-    @admin.display(description="captured USD")
+    @admin.display(description="captured USD", ordering="captured_amount")
     def captured(self, attempt: Attempt) -> SafeString:
         return format_html('<span class="money">{}</span>', money(attempt.captured_amount))

@@ -27,6 +27,7 @@ from checkout.desk import (
     fixed_filter,
     in_commit,
     money,
+    reason_below,
     require_right,
     short,
 )
@@ -274,7 +275,7 @@ class BulkRequeueAdmin(ReadOnlyAdmin):
             "is_mine": mine,
             "may_approve": row.is_waiting and not mine and self.has_approve_permission(request),
             "may_withdraw": row.is_waiting and self.has_decide_permission(request),
-            "form": ReasonForm(),
+            "form": reason_below(),
         }
 
     def decide_view(self, request: HttpRequest, requeue_id: int) -> HttpResponse:

@@ -27,6 +27,15 @@ class ChargeState(models.TextChoices):
 S = ChargeState
 TERMINAL: Final = frozenset({S.SUCCEEDED, S.VOIDED, S.WRITTEN_OFF})
 OWED: Final = frozenset({S.DUE, S.FAILED_THEN_RETRY})
+# Owed and not collected: these may still become money. In this order, since an index is of them.
+UNCOLLECTED: Final = (
+    S.DUE,
+    S.ATTEMPTING,
+    S.PENDING,
+    S.IN_DOUBT,
+    S.FAILED_THEN_RETRY,
+    S.EXHAUSTED,
+)
 # The same table stands in the trigger of migration 0002; a test holds them against each other.
 LEGAL_MOVES: Final[dict[ChargeState, frozenset[ChargeState]]] = {
     S.DUE: frozenset({S.ATTEMPTING, S.EXHAUSTED, S.VOIDED, S.SUCCEEDED}),
@@ -115,6 +124,13 @@ class Charge(models.Model):
             models.Index(fields=["state", "-created_at", "-id"], name="charge_state_newest"),
             models.Index(fields=["lane", "-created_at", "-id"], name="charge_lane_newest"),
             models.Index(fields=["creator", "-created_at", "-id"], name="charge_creator_newest"),
+            # A month of billing dates, and what is still uncollected of any (R47).
+            models.Index(fields=["-period_start", "-id"], name="charge_billed"),
+            models.Index(
+                fields=["-period_start", "-id"],
+                condition=Q(state__in=UNCOLLECTED),
+                name="charge_uncollected",
+            ),
             models.Index(
                 fields=["last_seen_at"],
                 condition=Q(state__in=["due", "failed_then_retry"]),
@@ -256,8 +272,12 @@ class Attempt(models.Model):
             models.UniqueConstraint(
                 fields=["charge"], condition=Q(outcome="open"), name="attempt_one_open"
             ),
+            # With the amount, so that a month adds up what was collected from the index alone.
             models.UniqueConstraint(
-                fields=["charge"], condition=Q(outcome="captured"), name="attempt_one_captured"
+                fields=["charge"],
+                condition=Q(outcome="captured"),
+                include=["captured_amount"],
+                name="attempt_one_captured",
             ),
             models.CheckConstraint(condition=Q(number__gte=1, round__gte=1), name="attempt_from_1"),
             models.CheckConstraint(condition=Q(amount__gte=CENT), name="attempt_amount_positive"),
@@ -302,6 +322,13 @@ class Attempt(models.Model):
             models.Index(fields=["started_at"], name="attempt_started"),
             models.Index(
                 fields=["booked_at"], condition=Q(booked_at__isnull=False), name="attempt_booked"
+            ),
+            # The declined of a month by class, and which of them was its charge's first (R47).
+            models.Index(
+                fields=["decline_class", "-booked_at", "-id"],
+                include=["charge", "round", "number", "amount"],
+                condition=Q(outcome="declined"),
+                name="attempt_declined",
             ),
         ]
 

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import committed
-from checkout.desk import ReadOnlyAdmin, ReasonForm, badge, decide_proposed, fixed_filter, money
+from checkout.desk import ReadOnlyAdmin, badge, decide_proposed, fixed_filter, money, reason_below
 from checkout.page import Printed, in_both_zones, in_snapshot
 from settlements import books
 from settlements.admin.captures import captures_link
@@ -232,7 +232,7 @@ class BooksCloseAdmin(ReadOnlyAdmin):
             "may_send_back": may_approve
             or (is_open and is_mine and self.has_decide_permission(request)),
             "is_open": is_open,
-            "form": ReasonForm(),
+            "form": reason_below(),
         }
 
     def decide_view(self, request: HttpRequest, close_id: int) -> HttpResponse:

@@ -20,7 +20,6 @@ from django.utils.safestring import SafeString
 
 from checkout import wiring
 from checkout.desk import (
-    MOST_COUNTED,
     Question,
     ReadOnlyAdmin,
     ReasonForm,
@@ -31,6 +30,7 @@ from checkout.desk import (
     fixed_filter,
     in_commit,
 )
+from checkout.lists import MOST_COUNTED
 from checkout.models import Charge
 from checkout.targets import creators_named
 from settlements import resolving

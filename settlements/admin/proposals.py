@@ -23,6 +23,7 @@ from checkout.desk import (
     fixed_filter,
     in_commit,
     money,
+    reason_below,
     require_right,
 )
 from settlements import matching, resolving
@@ -124,7 +125,7 @@ class ProposalAdmin(ReadOnlyAdmin):
             "may_withdraw": is_open and request.user.has_perm("settlements.change_discrepancy"),
             "may_take_apart": request.user.has_perm("settlements.change_discrepancy"),
             "is_mine": mine,
-            "form": ReasonForm(),
+            "form": reason_below(),
         }
 
     def decide_view(self, request: HttpRequest, proposal_id: int) -> HttpResponse:

@@ -100,6 +100,7 @@ ANALYZE checkout_account, checkout_creator, checkout_subscription, checkout_subs
   checkout_charge, checkout_instrument, checkout_attempt, checkout_outboxmessage,
   checkout_pendingmessage, checkout_publishedmessage;
 """
+THIS_MONTH = f"{Clock().business_now():%Y-%m}"
 LARGE = ("checkout_charge", "checkout_attempt", "checkout_outboxmessage")
 
 
@@ -144,6 +145,8 @@ def test_r47_at_100_000_charges_every_page_reads_by_index(
     a_scrape_and_a_proof_read_by_index_too(admin_client)
     the_lists_behind_home_read_by_index_too(admin_client)
     a_long_list_says_more_than_instead_of_counting(admin_client)
+    a_month_and_a_class_are_read_along_an_index_of_their_own(admin_client)
+    a_column_sorts_what_is_few_and_nothing_else(admin_client)
 
 
 def every_filter_and_search_uses_an_index(admin_client: Client) -> None:
@@ -214,6 +217,47 @@ def a_long_list_says_more_than_instead_of_counting(admin_client: Client) -> None
     page = admin_client.get("/admin/checkout/charge/").content.decode()
 
     assert "more than 2000 charges" in page
+
+
+def a_month_and_a_class_are_read_along_an_index_of_their_own(admin_client: Client) -> None:
+    """Else what was asked for lies behind all that came since, or is sorted out of a whole month."""
+    own = {
+        "charge/?month=2026-03": "charge_billed",
+        "charge/?uncollected=over-90": "charge_uncollected",
+        f"attempt/?outcome=captured&booked={THIS_MONTH}": "attempt_booked",
+        f"attempt/?decline=funds&booked={THIS_MONTH}": "attempt_declined",
+        "attempt/?decline=never": "attempt_declined",
+    }
+    for address, index in own.items():
+        table = f'FROM "checkout_{address.partition("/")[0]}"'
+        asked = queries_of(admin_client, f"/admin/checkout/{address}")
+        [counted] = [sql for sql in asked if "LIMIT 2001" in sql and table in sql]
+        plan = plan_of(counted)
+        assert index in plan, f"{address}\n{plan}"
+        assert f"Seq Scan on checkout_{address.partition('/')[0]}" not in plan, plan
+    [recovery] = [
+        sql for sql in queries_of(admin_client, reverse("month")) if "decline_class = ANY" in sql
+    ]
+    plan = plan_of(recovery)
+    assert "attempt_declined" in plan, plan
+    assert "Seq Scan on checkout_attempt" not in plan, plan
+
+
+def a_column_sorts_what_is_few_and_nothing_else(admin_client: Client) -> None:
+    """Django heeds `?o=` of an address whatever it offers; by amount there is no index."""
+    by_amount = 'ORDER BY "checkout_charge"."amount" DESC'
+    few = "/admin/checkout/charge/?state__exact=in_doubt&o=-6"
+    assert any(by_amount in sql for sql in queries_of(admin_client, few))
+
+    many = queries_of(admin_client, "/admin/checkout/charge/?o=-6")
+    assert not any(by_amount in sql for sql in many)
+    # Neither by a column that is offered nowhere.
+    assert not any(
+        'ORDER BY "checkout_charge"."lane"' in sql
+        for sql in queries_of(admin_client, "/admin/checkout/charge/?o=7")
+    )
+    page = admin_client.get("/admin/checkout/charge/?o=-6").content.decode()
+    assert "More than 2,000 rows are not sorted" in page
 
 
 def test_r47_no_list_of_ours_counts_everything_or_asks_for_distinct_values(

@@ -203,7 +203,7 @@ def test_the_finance_zone_stands_beside_utc(world: World, settings: object) -> N
 
 def test_a_list_that_goes_on_prints_no_sum(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not counted to the end carries no money."""
-    monkeypatch.setattr("checkout.desk.MOST_COUNTED", 1)
+    monkeypatch.setattr("checkout.lists.MOST_COUNTED", 1)
     world.due_charge()
     world.due_charge()
 

@@ -141,7 +141,7 @@ def test_a_list_that_goes_on_prints_the_kept_figure(
 ) -> None:
     """Beyond what a list counts the head still says how many, and how much, to the cent."""
     three_days(world, tmp_path)
-    monkeypatch.setattr("checkout.desk.MOST_COUNTED", 1)
+    monkeypatch.setattr("checkout.lists.MOST_COUNTED", 1)
 
     page = member(VIEWER).get(f"{LIST}?proof=proved").content.decode()
 

@@ -13,12 +13,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
+from checkout.models import AttemptTally
 from checkout.tallies import Tally
 from settlements import books, reconciliation, resolving
 from settlements.days import Days, days_to_prove
 from settlements.models import STANDING, Discrepancy, Way
 from settlements.roles import ANALYST, APPROVER, VIEWER
-from tests.factories import World
+from tests.factories import LANE, World
 from tests.factories_roles import member, pages_at, user_of
 from tests.factories_settlements import statement_text, take_in
 
@@ -145,6 +146,20 @@ def test_home_opens_on_the_days_since_the_last_close(world: World) -> None:
         page = home(member(VIEWER))
     assert "since the close of 2026-01-31" in page
     assert "1 day of a lane before 2026-02-01 without an accepted file" in page
+
+
+def test_captures_of_months_ago_do_not_open_home_a_month_back(world: World) -> None:
+    """Before the first close, too: it opens on what is open, and reads no older figure than it shows."""
+    captured(world)
+    now = world.clock.business_now()
+    AttemptTally.objects.create(
+        slot=now - timedelta(days=90), lane=LANE, outcome="captured", count=7, usd=Decimal("70.00")
+    )
+
+    days = days_to_prove(now=now)
+
+    assert days.first == now.date()
+    assert days.captures == 1
 
 
 # --- The page ------------------------------------------------------------------------------------
