@@ -12,24 +12,30 @@ from typing import Any, Final
 from django.db import connection, transaction
 
 FOLDER: Final = Path(__file__).parent / "crowd"
-MONTHS: Final = 5  # charges of a creator
+MONTHS: Final = 5  # charges of a creator, unless told otherwise; six at most
 # Creators a transaction makes.
 CHUNK: Final = 20_000
 
 
 def load(
-    *, charges: int, today: date, faults: int = 0, progress: Callable[[int], None] = lambda _: None
+    *,
+    charges: int,
+    today: date,
+    faults: int = 0,
+    months: int = MONTHS,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Make so many charges (whole creators of five), with so many faults; how many charges were made.
+    """Make so many charges (whole creators), with so many faults; how many charges were made.
 
     The last captures are of the day before `today`. Faults are in turn a line short by 0.01, no line, a
     line twice, a foreign line, a capture short by 0.03; `named_faults` has what must be named of them.
     """
-    creators = -(-charges // MONTHS)
+    creators = -(-charges // months)
     values: dict[str, Any] = {
         "today": today,
-        "charges": creators * MONTHS,
-        "apart": creators * MONTHS // faults if faults else 0,
+        "charges": creators * months,
+        "months": months,
+        "apart": creators * months // faults if faults else 0,
     }
     with connection.cursor() as cursor:
         cursor.execute(
@@ -40,11 +46,11 @@ def load(
     for low in range(0, creators, CHUNK):
         high = min(low + CHUNK, creators)
         _run("chunk", {**values, "low": low, "high": high})
-        progress((high - low) * MONTHS)
+        progress((high - low) * months)
     _run("end", values)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE" if not connection.in_atomic_block else "ANALYZE")
-    return creators * MONTHS
+    return creators * months
 
 
 def named_faults() -> dict[str, str]:

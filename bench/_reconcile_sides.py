@@ -1,4 +1,4 @@
-"""The sides of bench/reconcile.py, one a process: `side charges round`; each prints what it measured."""
+"""The sides of bench/reconcile.py, one a process: `side charges round` (for `prepare`: months); each prints what it measured."""
 
 import importlib
 import json
@@ -260,7 +260,7 @@ def tell(what: dict[str, object]) -> None:
     sys.stdout.flush()
 
 
-def prepare(charges: int) -> None:
+def prepare(charges: int, months: int) -> None:
     """The tables and the crowd; tells how far it is."""
     call_command("migrate", verbosity=0)
     done = 0
@@ -274,6 +274,7 @@ def prepare(charges: int) -> None:
         charges=charges,
         today=CLOCK.business_now().date(),
         faults=FAULTS,
+        months=months,
         progress=progress,
     )
     # What is wrong from the start stands, and the tables are in memory as far as they fit.
@@ -290,7 +291,7 @@ def watch() -> None:
 
 def main(side: str, charges: int, number: int) -> None:
     if side == "prepare":
-        prepare(charges)
+        prepare(charges, number)
     elif side == "watch":
         watch()
     else:

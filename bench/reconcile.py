@@ -96,7 +96,7 @@ def main() -> int:
             "PROCESSOR_WEBHOOK_SECRET": "none",
         }
         loading = bars.add_task("Making charges", total=arguments.charges)
-        for said in run("prepare", arguments.charges, 0, environment):
+        for said in run("prepare", arguments.charges, arguments.months, environment):
             bars.update(loading, completed=said["done"])
         measured = measure(arguments, address, environment, bars)
         named = plant(arguments, address, environment, bars)
@@ -111,6 +111,7 @@ def read_arguments() -> argparse.Namespace:
     )
     most = int(os.environ.get("BENCH_CHARGES", "1000000"))
     parser.add_argument("--charges", type=int, default=most, help=f"{most:,} if not given")
+    parser.add_argument("--months", type=int, choices=range(1, 7), default=1, help="of a creator")
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("BENCH_ROUNDS", "3")))
     parser.add_argument("--cents", type=int, default=3, help="planted while passes run")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -266,7 +267,17 @@ def report(
     exact = all(side.exact for side in measured.values())
     if arguments.json:
         told = {side: vars(values) for side, values in measured.items()}
-        print(json.dumps({"charges": arguments.charges, **figures, "exact": exact, "sides": told}))
+        print(
+            json.dumps(
+                {
+                    "charges": arguments.charges,
+                    "months": arguments.months,
+                    **figures,
+                    "exact": exact,
+                    "sides": told,
+                }
+            )
+        )
     else:
         tell(arguments, measured, named, figures, limits)
     return 0 if exact and all(figures[name] <= most for name, most in limits.items()) else 1
@@ -279,7 +290,10 @@ def tell(
     figures: Mapping[str, float],
     limits: Mapping[str, float],
 ) -> None:
-    table = Table(title=f"{arguments.charges:,} captures, {arguments.rounds} rounds in turns")
+    table = Table(
+        title=f"{arguments.charges:,} captures, {arguments.months} of a creator,"
+        f" {arguments.rounds} rounds in turns"
+    )
     for column in ("side", "median s", "from", "to", "rows/s", "peak MB", "found"):
         table.add_column(column, justify="left" if column == "side" else "right")
     for side, values in measured.items():

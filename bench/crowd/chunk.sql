@@ -1,4 +1,4 @@
--- Creators from `low` up to, not including, `high`: five months each, every one billed, captured, booked,
+-- Creators from `low` up to, not including, `high`: so many months each, every one billed, captured, booked,
 -- published, settled and stated. Every `apart`-th charge (0: none) has one of five faults in its turn.
 CREATE TEMPORARY TABLE crowd ON COMMIT DROP AS
 SELECT x.*, (anchor + k * interval '1 month')::date AS begins,
@@ -7,34 +7,34 @@ SELECT x.*, (anchor + k * interval '1 month')::date AS begins,
          + n %% 3600 * interval '1 second' AS booked_at,
        price - CASE fault WHEN 'short capture' THEN 0.03 ELSE 0.00 END AS captured
 FROM (
-  SELECT m * 5 + k AS n, m, k, md5('creator' || m)::uuid AS creator_id,
+  SELECT m * %(months)s + k AS n, m, k, md5('creator' || m)::uuid AS creator_id,
          md5('subscription' || m)::uuid AS subscription_id,
          md5('instrument' || m)::uuid AS instrument_id,
-         md5('charge' || m * 5 + k)::uuid AS charge_id,
-         md5('attempt' || m * 5 + k)::uuid AS attempt_id,
-         md5('billed' || m * 5 + k)::uuid AS billed_id,
-         md5('booked' || m * 5 + k)::uuid AS booked_id,
+         md5('charge' || m * %(months)s + k)::uuid AS charge_id,
+         md5('attempt' || m * %(months)s + k)::uuid AS attempt_id,
+         md5('billed' || m * %(months)s + k)::uuid AS billed_id,
+         md5('booked' || m * %(months)s + k)::uuid AS booked_id,
          md5('settlement' || m)::uuid AS settlement_id,
          (4.99 + 5 * (m %% 4))::numeric(14, 2) AS price,
          CASE m %% 2 WHEN 0 THEN 'cis' ELSE 'mena' END AS lane,
-         (%(today)s::date - 1 - interval '4 months')::date - m %% 26 AS anchor,
-         CASE WHEN %(apart)s > 0 AND (m * 5 + k) %% greatest(%(apart)s, 1) = 0
+         (%(today)s::date - 1 - (%(months)s - 1) * interval '1 month')::date - m %% 26 AS anchor,
+         CASE WHEN %(apart)s > 0 AND (m * %(months)s + k) %% greatest(%(apart)s, 1) = 0
               THEN (ARRAY['short line', 'no line', 'line twice', 'foreign line', 'short capture'])
-                   [1 + (m * 5 + k) / greatest(%(apart)s, 1) %% 5]
+                   [1 + (m * %(months)s + k) / greatest(%(apart)s, 1) %% 5]
               ELSE '' END AS fault
-  FROM generate_series(%(low)s::int, %(high)s::int - 1) m, generate_series(0, 4) k
+  FROM generate_series(%(low)s::int, %(high)s::int - 1) m, generate_series(0, %(months)s - 1) k
 ) x;
 ANALYZE crowd;
 INSERT INTO checkout_creator (id, account_id, external_id, name, email, country, time_zone,
                               event_seq, created_at)
-SELECT creator_id, md5('crowd')::uuid, 'crowd-' || m, 'Crowd', 'crowd@example.com', 'KZ', 'UTC', 5,
-       begins FROM crowd WHERE k = 0;
+SELECT creator_id, md5('crowd')::uuid, 'crowd-' || m, 'Crowd', 'crowd@example.com', 'KZ', 'UTC',
+       %(months)s,        begins FROM crowd WHERE k = 0;
 INSERT INTO checkout_instrument (id, creator_id, token, created_at, dead_reason)
 SELECT instrument_id, creator_id, 'tok_' || m, begins, '' FROM crowd WHERE k = 0;
 INSERT INTO checkout_subscription (id, creator_id, state, time_zone, started_at, next_period_start,
                                    next_billing_at)
 SELECT subscription_id, creator_id, 'active', 'UTC', anchor::timestamp AT TIME ZONE 'UTC', ends,
-       ends::timestamp AT TIME ZONE 'UTC' FROM crowd WHERE k = 4;
+       ends::timestamp AT TIME ZONE 'UTC' FROM crowd WHERE k = %(months)s - 1;
 INSERT INTO checkout_subscriptionterms (subscription_id, plan_id, price, currency, interval,
                                         interval_count, anchor, starts_on, created_at)
 SELECT subscription_id, 'crowd-' || m %% 4, price, 'USD', 'month', 1, anchor, anchor, begins
@@ -100,7 +100,7 @@ FROM crowd WHERE k = 0;
 INSERT INTO settlements_settlement (id, creator_id, schedule_id, period_start, period_end, lands_on,
   charged, unapplied, refunded, disputed, fees, adjusted, net, line_count, closed_at)
 SELECT c.settlement_id, c.creator_id, s.id, min(c.anchor), max(c.ends), max(c.ends) + 2,
-       sum(c.captured), 0, 0, 0, 0, 0, sum(c.captured), 5, now()
+       sum(c.captured), 0, 0, 0, 0, 0, sum(c.captured), %(months)s, now()
 FROM crowd c JOIN settlements_settlementschedule s ON s.creator_id = c.creator_id
 GROUP BY c.settlement_id, c.creator_id, s.id;
 INSERT INTO settlements_settlementline (settlement_id, kind, attempt_id, charge_id, lane, occurred_at,

@@ -1,8 +1,10 @@
 """R55: the incremental passes find what a full one finds, for any history.
 
 A history is any mixture of legitimate use, silent edits of every table that matters, statement files
-with missing, doubled, short and foreign lines, matches by hand made and taken apart, time passing on
-both clocks, a business clock that jumps, and passes in between. At its end one full pass must open nothing and clear nothing.
+with missing, doubled, short and foreign lines, files that are deleted and imported again, matches by
+hand made and taken apart, time passing on both clocks, a business clock that jumps, and passes in
+between. Wherever both look, in either order, and at the end, the one that comes second must open
+nothing and clear nothing.
 """
 
 import random
@@ -29,6 +31,7 @@ from settlements.models import (
     FeeTerms,
     Proposal,
     ReconcileDirty,
+    StatementImport,
     StatementLine,
     Way,
 )
@@ -89,6 +92,14 @@ EDITS = (
     "UPDATE settlements_statementline SET gross = gross - 0.01, net = net - 0.01 WHERE id = {line}",
     "UPDATE settlements_statementline SET key = {attempt} WHERE id = {line}",
     "DELETE FROM settlements_statementline WHERE id = {line}",
+    "INSERT INTO settlements_statementline (statement_id, number, key, line_id, type, reference,"
+    " processor_reference, booked_at, gross, fee, net, currency, payout) SELECT statement_id,"
+    " number + 100000, key, line_id, type, reference, processor_reference, booked_at, gross, fee, net,"
+    " currency, payout FROM settlements_statementline l WHERE id = {line} AND NOT EXISTS (SELECT 1"
+    " FROM settlements_statementline t WHERE t.statement_id = l.statement_id"
+    " AND t.number = l.number + 100000)",
+    "UPDATE checkout_attempt SET amount = amount - 0.01 WHERE id = {attempt}",
+    "UPDATE settlements_statementimport SET opening = opening + 0.01, closing = closing + 0.01",
     "UPDATE settlements_statementimport SET state = 'quarantined', reason = 'by hand',"
     " accepted_at = NULL",
     "UPDATE settlements_statementexpectation SET state = 'expected', statement_id = NULL",
@@ -144,7 +155,9 @@ steps = st.lists(
         st.tuples(st.just("take apart"), st.just("")),
         st.tuples(st.just("hours pass"), st.sampled_from([1, 7, 30, 24 * 32])),
         st.tuples(st.just("the clock jumps"), st.sampled_from([1, 31])),
+        st.tuples(st.just("file is lost"), st.just("")),
         st.tuples(st.just("pass"), st.just("")),
+        st.tuples(st.just("both"), st.sampled_from(["the full one first", "the full one last"])),
     ),
     min_size=4,
     max_size=24,
@@ -169,6 +182,9 @@ class History:
 
     def play(self, step: str, detail: Any) -> None:
         act = getattr(self, step.replace(" ", "_") if step != "pass" else "look_again")
+        if step == "both":
+            act(detail)  # in no block: what it asserts must get out
+            return
         # A step that the service refuses in this state is a step that did not happen.
         with (
             suppress(
@@ -269,6 +285,29 @@ class History:
         self.covered = last + timedelta(days=1)
         take_in(self.faulty(text, fault), world=self.world, folder=self.folder)
 
+    def file_is_lost(self, _: str) -> None:
+        """The newest file is deleted with its lines, and is imported again by the next file."""
+        newest = StatementImport.objects.order_by("-last_day", "-id").first()
+        if newest is None:
+            return
+        edit("DELETE FROM settlements_statementline WHERE statement_id = %s", newest.pk)
+        edit(
+            "UPDATE settlements_statementexpectation SET state = 'expected', statement_id = NULL"
+            " WHERE statement_id = %s",
+            newest.pk,
+        )
+        edit("DELETE FROM settlements_statementimport WHERE id = %s", newest.pk)
+        self.covered = newest.first_day
+
+    def both(self, order: str) -> None:
+        """The one that looks second finds what the first one found, and nothing else."""
+        looks = [self.look_again, self.look_at_all]
+        first, second = looks if order == "the full one last" else reversed(looks)
+        first()
+        found = standing()
+        second()
+        assert found == standing()
+
     def faulty(self, text: str, fault: str) -> str:
         header, opening, *rows, closing = text.splitlines()
         charges = [row for row in rows if ",charge," in row]
@@ -330,6 +369,9 @@ class History:
 
     def look_again(self, _: str = "") -> None:
         reconciliation.reconcile_incremental(clock=self.world.clock, ages=self.world.ages)
+
+    def look_at_all(self) -> None:
+        reconciliation.reconcile(clock=self.world.clock, ages=self.world.ages)
 
 
 def standing() -> dict[str, tuple[Decimal, Decimal]]:
