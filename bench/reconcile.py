@@ -111,7 +111,7 @@ def read_arguments() -> argparse.Namespace:
     )
     most = int(os.environ.get("BENCH_CHARGES", "1000000"))
     parser.add_argument("--charges", type=int, default=most, help=f"{most:,} if not given")
-    parser.add_argument("--months", type=int, choices=range(1, 7), default=1, help="of a creator")
+    parser.add_argument("--months", type=int, choices=range(1, 7), default=5, help="of a creator")
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("BENCH_ROUNDS", "3")))
     parser.add_argument("--cents", type=int, default=3, help="planted while passes run")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

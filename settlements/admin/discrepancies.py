@@ -36,8 +36,9 @@ from checkout.targets import creators_named
 from settlements import resolving
 from settlements.admin.matching import offers
 from settlements.admin.proof import proof_link
-from settlements.explaining import hints
-from settlements.models import STANDING, DeskAction, Discrepancy, FeeTerms, Kind, Way, ways_of
+from settlements.clues import clues_of
+from settlements.explaining import explain
+from settlements.models import STANDING, DeskAction, Discrepancy, Kind, Way, ways_of
 from settlements.roles import ANALYST
 
 MOST_GROUPS: Final = 8
@@ -264,8 +265,8 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
         return {
             "sides": {"expected": expected, "actual": actual},
             "difference": f"{row.difference:+,.2f}",
-            "hints": hints(expected=row.expected, actual=row.actual, fee=_agreed_fee(row)),
-            "opposite": _opposite(row),
+            "explanations": explain(clues := clues_of(row)),
+            "opposite": [other for other in clues.opposite if not other.of_another_creator],
             "others": _others(row),
             "ways": [way.label for way in ways_of(row)],
             "offers": offers(row, now=wiring.clock().now()),
@@ -377,23 +378,6 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
         if found.resolved_at:
             return badge("proved", "resolved")
         return badge("open", "proposed") if found.proposal_id else badge("discrepant", "standing")
-
-
-def _agreed_fee(found: Discrepancy) -> Decimal | None:
-    """What the processor may keep of the larger amount, by the lane's newest terms."""
-    terms = FeeTerms.objects.filter(lane=found.lane).order_by("-valid_from").first()
-    if terms is None:
-        return None
-    gross = max(found.expected, found.actual)
-    return (gross * terms.rate + terms.fixed).quantize(Decimal("0.01"))
-
-
-def _opposite(found: Discrepancy) -> list[Discrepancy]:
-    """Standing ones that differ by as much the other way: one may explain the other."""
-    if found.difference == 0:
-        return []
-    standing = Discrepancy.objects.filter(STANDING, difference=-found.difference)
-    return list(standing.order_by("-opened_at", "-id")[:3])
 
 
 def _others(found: Discrepancy) -> list[Discrepancy]:

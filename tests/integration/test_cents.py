@@ -7,6 +7,7 @@ from checkout.clock import Ages
 from settlements import reconciliation
 from tests.cents import campaign
 from tests.cents.places import PLACES
+from tests.factories_settlements import edit
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.django_db
@@ -36,3 +37,22 @@ def test_r38_faults_of_the_processors_own_files_are_named_exactly():
     found = {name: f"{usd:.2f}" for name, usd in campaign.standing().items()}
     assert found == named_faults()
     assert len(found) == 50
+
+
+def test_r38_two_cents_of_one_charge_at_once_are_both_named():
+    """What an attempt asked for has no second record, so nothing found of its charge may hide it."""
+    clock = FakeClock()
+    load(charges=5, today=clock.business_now().date())
+    edit(
+        "UPDATE checkout_charge SET amount = amount - 0.01 WHERE id ="
+        " (SELECT charge_id FROM checkout_attempt ORDER BY id LIMIT 1)"
+    )
+    edit(
+        "UPDATE checkout_attempt SET amount = amount + 0.02 WHERE id ="
+        " (SELECT id FROM checkout_attempt ORDER BY id LIMIT 1)"
+    )
+
+    reconciliation.reconcile_incremental(clock=clock, ages=Ages())
+
+    found = {name.rsplit(":", 1)[0]: usd for name, usd in campaign.standing().items()}
+    assert sorted(map(str, found.values())) == ["-0.01", "0.02"]

@@ -141,6 +141,28 @@ def test_a_forged_correction_is_named(world: World) -> None:
     assert only(kind=Kind.LEDGER, code="receivable").difference == Decimal("-0.03")
 
 
+def test_a_correction_rewritten_in_balance_is_named_though_its_discrepancy_stays_found(
+    world: World,
+) -> None:
+    """R38, R55: what was resolved is found again in every pass, and must hide no later rewriting."""
+    charge = captured(world, "-0.03")
+    approved(world, proposed(world, only()))
+    find(world)
+
+    edit(
+        "UPDATE checkout_ledgerposting SET amount = amount + 0.01 * sign(amount) WHERE charge_id = %s"
+        " AND entry_id IN (SELECT id FROM checkout_ledgerentry WHERE kind = 'corrected')",
+        charge.pk,
+    )
+    find(world)
+
+    named = Discrepancy.objects.filter(STANDING).values_list("kind", "code", "difference")
+    assert sorted(named) == [
+        ("ledger", "rewritten", Decimal("-0.01")),
+        ("ledger", "rewritten", Decimal("0.01")),
+    ]
+
+
 # --- Four eyes -----------------------------------------------------------------------------------
 
 

@@ -1,32 +1,157 @@
-"""What the arithmetic of a difference suggests."""
+"""What the arithmetic of a difference suggests, and the entry that would put it right."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from settlements.explaining import hints
+from checkout.models import LedgerAccount
+from settlements.explaining import Clues, Cut, Opposite, explain
+from settlements.models import Code, Kind
 
 
-@pytest.mark.parametrize(
-    ("expected", "actual", "fee", "says"),
-    [
-        ("19.99", "0.00", None, "whole amount is missing"),
-        ("0.00", "19.99", None, "whole amount is too much"),
-        ("19.99", "39.98", None, "exactly twice"),
-        ("19.99", "19.11", "0.88", "agreed fee of 0.88"),
-        ("19.90", "19.99", None, "divides by 9"),
-    ],
-)
-def test_an_amount_that_fits_a_cause_names_it(
-    expected: str, actual: str, fee: str | None, says: str
+def clues(
+    expected: str,
+    actual: str,
+    kind: Kind = Kind.STATEMENT,
+    code: Code = Code.AMOUNT,
+    **known: Any,
+) -> Clues:
+    return Clues(kind=kind, code=code, expected=Decimal(expected), actual=Decimal(actual), **known)
+
+
+FEE = Decimal("0.88")
+SHORT = (Kind.CAPTURED, Code.UNDER_CHARGE)
+MORE = (Kind.CAPTURED, Code.SURPLUS)
+MISSING = (Kind.STATEMENT, Code.MISSING)
+PAYOUT = (Kind.PAYOUT, Code.AMOUNT)
+BEFORE = Cut(2, is_before=True, day="2026-02-01", file="expected")
+THEIRS = [Opposite(7, "statement", of_another_creator=True)]
+
+# What is known; the cause, a part of what it says, and the entry.
+CAUSES: list[tuple[Clues, str, str, str]] = [
+    (
+        clues("19.99", "19.96", *SHORT),
+        "captured short",
+        "0.03 less",
+        "write_off 0.03, receivable -0.03",
+    ),
+    (
+        clues("19.99", "20.02", *MORE),
+        "captured too much",
+        "0.03 more",
+        "unapplied_receipts -0.03, receivable 0.03",
+    ),
+    (
+        clues("19.99", "0.00", *MISSING, opposite=THEIRS),
+        "another creator's",
+        "discrepancy 7",
+        "receivable 19.99, receivable -19.99",
+    ),
+    (
+        clues("19.99", "19.96", *SHORT, opposite=THEIRS),
+        "another creator's",
+        "discrepancy 7",
+        "receivable -0.03, receivable 0.03",
+    ),
+    (
+        clues("19.99", "19.11", fee=FEE),
+        "equals the fee",
+        "fee of 0.88",
+        "fees 0.88, clearing -0.88",
+    ),
+    (
+        clues("19.11", "19.99", fee=FEE),
+        "equals the fee",
+        "fee of 0.88",
+        "fees -0.88, clearing 0.88",
+    ),
+    (clues("19.99", "0.00", *MISSING, cut=BEFORE), "cut-off day", "2 min before the end", ""),
+    (
+        clues("40.00", "20.89", *PAYOUT, own_lines=["ln_1 of 19.11"]),
+        "one line missing",
+        "ln_1 of 19.11, which may be missing from",
+        "",
+    ),
+    (
+        clues("40.00", "59.11", *PAYOUT, own_lines=["ln_1 of 19.11"]),
+        "one line missing",
+        "twice in",
+        "",
+    ),
+    (
+        clues("40.00", "20.89", *PAYOUT, next_lines=["ln_2 of 19.11"]),
+        "cut-off day",
+        "a day beside",
+        "",
+    ),
+    (
+        clues("19.99", "39.98", code=Code.DUPLICATE),
+        "twice",
+        "exactly twice",
+        "clearing 19.99, unapplied_receipts -19.99",
+    ),
+    (
+        clues("19.99", "59.97", code=Code.DUPLICATE),
+        "twice",
+        "exactly 3 times",
+        "clearing 39.98, unapplied_receipts -39.98",
+    ),
+    (
+        clues("19.11", "38.22", Kind.PAYOUT, Code.DUPLICATE),
+        "twice",
+        "exactly twice",
+        "cash 19.11, clearing -19.11",
+    ),
+    (
+        clues("19.99", "0.00", *MISSING),
+        "one line missing",
+        "whole amount is missing",
+        "receivable 19.99, clearing -19.99",
+    ),
+    (clues("19.99", "0.00", Kind.LEDGER, Code.MISSING), "one line missing", "one record", ""),
+    (
+        clues("0.00", "19.99", code=Code.UNMATCHED),
+        "nothing asks for it",
+        "whole amount is too much",
+        "clearing 19.99, unapplied_receipts -19.99",
+    ),
+    (clues("19.90", "19.99"), "two digits", "divides by 9", ""),
+]
+
+
+@pytest.mark.parametrize(("known", "why", "says", "entry"), CAUSES)
+def test_an_amount_that_fits_a_cause_names_it_with_its_entry(
+    known: Clues, why: str, says: str, entry: str
 ) -> None:
-    found = hints(
-        expected=Decimal(expected), actual=Decimal(actual), fee=Decimal(fee) if fee else None
-    )
+    (found,) = [each for each in explain(known) if each.why == why]
 
-    assert says in found[0]
+    assert says in found.says
+    assert ", ".join(f"{move.account} {move.amount}" for move in found.entry) == entry
+    assert sum(move.amount for move in found.entry) == 0
+    assert {move.account for move in found.entry} <= set(LedgerAccount.values)
+    assert found.then
+
+
+def test_what_is_surest_comes_first() -> None:
+    """A short capture that equals the fee and has its opposite elsewhere: three causes, in this order."""
+    known = clues("19.99", "19.11", *SHORT, fee=FEE, opposite=THEIRS)
+
+    assert [each.why for each in explain(known)] == [
+        "captured short",
+        "another creator's",
+        "equals the fee",
+    ]
+
+
+def test_a_cut_whose_file_has_arrived_says_so() -> None:
+    cut = Cut(2, is_before=False, day="2026-01-30", file="arrived")
+    first, second = explain(clues("19.99", "0.00", *MISSING, cut=cut))
+
+    assert "has arrived too and does not show it" in first.says
+    assert (first.entry, second.why) == ((), "one line missing")
 
 
 @pytest.mark.parametrize(("expected", "actual"), [("19.99", "19.96"), ("19.99", "19.99")])
 def test_what_fits_nothing_suggests_nothing(expected: str, actual: str) -> None:
-    assert hints(expected=Decimal(expected), actual=Decimal(actual), fee=Decimal("0.88")) == []
+    assert explain(clues(expected, actual, fee=FEE)) == []
