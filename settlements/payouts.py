@@ -323,12 +323,15 @@ _PROVABLE: Final = """
              bool_and(seen.told = coalesce(match.lines, 1) AND seen.landed = seen.told) AS all_landed
       FROM own
       LEFT JOIN LATERAL (
-        SELECT p.id, (SELECT count(*) FROM settlements_matchedline l
-                      WHERE l.proposal_id = p.id) AS lines
-        FROM settlements_matchedattempt m
-        JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
-        WHERE m.attempt_id = own.attempt_id AND m.in_force AND own.statement_line_id IS NULL
-          AND settlements_match_holds(p.id, p.count, p.absolute, p.net)
+        SELECT id, (SELECT count(*) FROM settlements_matchedline l
+                    WHERE l.proposal_id = approved.id) AS lines
+        FROM (
+          SELECT p.* FROM settlements_matchedattempt m
+          JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+          WHERE m.attempt_id = own.attempt_id AND m.in_force AND own.statement_line_id IS NULL
+          OFFSET 0
+        ) approved
+        WHERE settlements_match_holds(id, count, absolute, net)
       ) match ON true
       CROSS JOIN LATERAL (
         SELECT count(*) AS told, count(*) FILTER (
@@ -343,10 +346,13 @@ _PROVABLE: Final = """
           SELECT * FROM settlements_statementline o
           WHERE own.statement_line_id IS NULL AND o.key = own.attempt_id AND o.type = 'charge'
             AND NOT EXISTS (
-              SELECT 1 FROM settlements_matchedline m
-              JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
-              WHERE m.line_id = o.id AND m.in_force
-                AND settlements_match_holds(p.id, p.count, p.absolute, p.net))
+              SELECT 1 FROM (
+                SELECT p.* FROM settlements_matchedline m
+                JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+                WHERE m.line_id = o.id AND m.in_force
+                OFFSET 0
+              ) approved
+              WHERE settlements_match_holds(id, count, absolute, net))
           UNION ALL
           SELECT o.* FROM settlements_matchedline m
           JOIN settlements_statementline o ON o.id = m.line_id

@@ -197,16 +197,18 @@ def read_facts(charge: Charge) -> Facts:
 
 # Matches of which no row has changed since they were approved, as the comparisons take them.
 _MATCHED_ATTEMPTS: Final = """
-    SELECT m.attempt_id, p.id FROM settlements_matchedattempt m
-    JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
-    WHERE m.attempt_id = ANY(%(ids)s) AND m.in_force
-      AND settlements_match_holds(p.id, p.count, p.absolute, p.net)
+    SELECT subject, id FROM (
+      SELECT m.attempt_id AS subject, p.* FROM settlements_matchedattempt m
+      JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+      WHERE m.attempt_id = ANY(%(ids)s) AND m.in_force OFFSET 0
+    ) approved WHERE settlements_match_holds(id, count, absolute, net)
 """
 _MATCHED_LINES: Final = """
-    SELECT m.line_id, p.id FROM settlements_matchedline m
-    JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
-    WHERE m.key = ANY(%(ids)s) AND m.in_force
-      AND settlements_match_holds(p.id, p.count, p.absolute, p.net)
+    SELECT subject, id FROM (
+      SELECT m.line_id AS subject, p.* FROM settlements_matchedline m
+      JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+      WHERE m.key = ANY(%(ids)s) AND m.in_force OFFSET 0
+    ) approved WHERE settlements_match_holds(id, count, absolute, net)
 """
 
 

@@ -25,20 +25,24 @@ stated AS (
 matches AS MATERIALIZED (
   -- Made by hand, and few: each that something looked at belongs to, while every row of it still reads
   -- as two people approved it. One that changed since is believed no more.
-  SELECT p.id, p.count FROM (
-    SELECT m.proposal_id AS id FROM reconcile_creator k
-    JOIN settlements_matchedattempt m ON m.creator_id = k.id AND m.in_force
-    UNION
-    SELECT m.proposal_id FROM reconcile_line k
-    JOIN settlements_matchedline m ON m.key = k.key AND m.in_force
-    UNION
-    SELECT m.proposal_id FROM settlements_matchedline m
-    JOIN checkout_attempt a ON a.id = m.key
-    JOIN reconcile_creator k ON k.id = a.creator_id
-    WHERE m.in_force
-  ) near
-  JOIN settlements_proposal p ON p.id = near.id AND p.decision = 'approved'
-  WHERE settlements_match_holds(p.id, p.count, p.absolute, p.net)
+  SELECT id, count FROM (
+    SELECT p.* FROM (
+      SELECT m.proposal_id AS id FROM reconcile_creator k
+      JOIN settlements_matchedattempt m ON m.creator_id = k.id AND m.in_force
+      UNION
+      SELECT m.proposal_id FROM reconcile_line k
+      JOIN settlements_matchedline m ON m.key = k.key AND m.in_force
+      UNION
+      SELECT m.proposal_id FROM settlements_matchedline m
+      JOIN checkout_attempt a ON a.id = m.key
+      JOIN reconcile_creator k ON k.id = a.creator_id
+      WHERE m.in_force
+    ) near
+    JOIN settlements_proposal p ON p.id = near.id AND p.decision = 'approved'
+    -- These are judged, never every proposal there is.
+    OFFSET 0
+  ) approved
+  WHERE settlements_match_holds(id, count, absolute, net)
 ),
 matched_lines AS MATERIALIZED (
   SELECT m.line_id, m.proposal_id, m.key FROM matches p
