@@ -83,7 +83,9 @@ _OPENED: Final = """
     FROM (SELECT d.*, concat_ws(':', 'discrepancy', d.id, extract(epoch FROM d.opened_at),
                                 d.difference) AS subject
           FROM settlements_discrepancy d
-          WHERE d.cleared_at IS NULL AND d.resolved_at IS NULL AND NOT d.code = ANY(%s)) d
+          WHERE d.cleared_at IS NULL AND d.resolved_at IS NULL
+            -- A lane's day is told as its file; a bank's statement, or a second file, by nothing else.
+            AND NOT (d.code = ANY(%s) AND d.fingerprint ~ ':[0-9]{4}-[0-9]{2}-[0-9]{2}$')) d
     WHERE NOT EXISTS (SELECT 1 FROM settlements_noticeitem i WHERE i.subject = d.subject)
     ORDER BY opened_at, id LIMIT %s
 """

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from checkout.clock import Moment
 from checkout.models import Attempt, AttemptOutcome, Case, CaseKind, ChargeState
@@ -23,10 +23,17 @@ from settlements.models import (
     Code,
     Discrepancy,
     ExpectationState,
+    Kind,
     StatementExpectation,
+    StatementLine,
 )
 
-_NAMED_AS_FILES: Final = (Code.LATE_FILE, Code.QUARANTINED_FILE)
+# Of a lane's day that no accepted file covers: that day is named already. A bank's statement, or
+# another file of a covered day, is named by nothing else.
+_NAMED_AS_FILES: Final = Q(
+    code__in=(Code.LATE_FILE, Code.QUARANTINED_FILE),
+    fingerprint__regex=r":[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+)
 
 
 @dataclass(frozen=True)
@@ -110,9 +117,16 @@ def _in_doubt(bounds: Bounds) -> Iterator[OpenItem]:
 
 
 def _discrepancies(bounds: Bounds) -> Iterator[OpenItem]:
-    """Found that day or before, or found since about what was billed or captured by then."""
-    of_the_day = Q(first_run__business_at__lt=bounds.end) | Q(charge__billed_at__lt=bounds.end)
-    standing = Discrepancy.objects.filter(STANDING).exclude(code__in=_NAMED_AS_FILES)
+    """Found that day or before, or since: about what was billed, captured or booked by then, or about
+    payouts and files, which are of no day alone."""
+    lines = StatementLine.objects.filter(key=OuterRef("key"), booked_at__lt=bounds.end)
+    of_the_day = (
+        Q(first_run__business_at__lt=bounds.end)
+        | Q(charge__billed_at__lt=bounds.end)
+        | Q(charge__isnull=True, key__isnull=True)
+        | Q(Exists(lines), kind=Kind.STATEMENT)
+    )
+    standing = Discrepancy.objects.filter(STANDING).exclude(_NAMED_AS_FILES)
     for found in standing.filter(of_the_day):
         what = f"{found.kind}, {found.code.replace('_', ' ')}: {found.explanation}"
         yield OpenItem(f"discrepancy:{found.pk}", what[:300], abs(found.difference))

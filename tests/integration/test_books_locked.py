@@ -15,12 +15,23 @@ from django.db import Error, connection, transaction
 from checkout.clock import Moment
 from checkout.models import Attempt, EntryKind, LedgerEntry
 from settlements import books, reconciliation
+from settlements.banking import import_bank_statement
 from settlements.models import STANDING, BooksClose, Decision, Discrepancy
 from settlements.roles import APPROVER, VIEWER
 from tests.factories import World
+from tests.factories_bank import Credit, bank_text
 from tests.factories_roles import pages_at, user_of
 from tests.factories_settlements import edit, statement_text, take_in
-from tests.integration.test_books import approved, closed, correct, doubtful, over, paid, proposed
+from tests.integration.test_books import (
+    approved,
+    closed,
+    correct,
+    doubtful,
+    over,
+    paid,
+    proposed,
+    today,
+)
 from tests.together import together
 
 pytestmark = pytest.mark.django_db
@@ -235,3 +246,44 @@ def test_an_attempt_that_was_sent_again_the_day_after_is_still_carried_over(worl
     assert {item.name: item.usd for item in refusal.value.items} == {
         f"attempt:{attempt.pk}": Decimal("199.00")
     }
+
+
+def test_a_line_of_the_day_that_fits_nothing_is_carried_over(world: World, tmp_path: Path) -> None:
+    """Its file comes the morning after, so it is always found after the day; it is of the day."""
+    paid(world)
+    day = over(world)
+    text = statement_text(day)
+    row = next(line for line in text.splitlines() if ",charge," in line)
+    stranger = row.replace(row.split(",")[2], "order 17").replace("ln_", "ln_x")
+    closing = text.splitlines()[-1]
+    text = text.replace(row, f"{row}\n{stranger}").replace(
+        closing, closing.replace("19.11", "38.22")
+    )
+    take_in(text, world=world, folder=tmp_path)
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    found = Discrepancy.objects.get(STANDING, code="unmatched")
+
+    with pytest.raises(books.StillOpen) as refusal:
+        proposed(world, day)
+
+    assert {item.name: item.usd for item in refusal.value.items} == {
+        f"discrepancy:{found.pk}": Decimal("19.99")
+    }
+
+
+def test_a_bank_s_statement_that_is_set_aside_is_carried_over(world: World, tmp_path: Path) -> None:
+    paid(world)
+    day = today(world)
+    text = bank_text([Credit("5.00", day)], first=day, last=day).replace(
+        '<Amt Ccy="USD">0.00<', '<Amt Ccy="USD">1.00<'
+    )
+    (tmp_path / "bank.xml").write_text(text, "utf-8")
+    import_bank_statement(path=tmp_path / "bank.xml", by="test", now=world.clock.now())
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    over(world, folder=tmp_path)
+    found = Discrepancy.objects.get(STANDING, code="quarantined_file")
+
+    with pytest.raises(books.StillOpen) as refusal:
+        proposed(world, day)
+
+    assert [item.name for item in refusal.value.items] == [f"discrepancy:{found.pk}"]

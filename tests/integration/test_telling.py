@@ -17,6 +17,7 @@ from checkout import verdicts
 from checkout.gateways import Approved
 from checkout.models import Case, CaseKind
 from settlements import books, reconciliation, resolving, telling
+from settlements.banking import import_bank_statement
 from settlements.drafts import Terms
 from settlements.expectations import mark_late_expectations
 from settlements.management import jobs
@@ -34,6 +35,7 @@ from settlements.models import (
 from settlements.paging import Limits, Reason, standing
 from settlements.roles import VIEWER
 from tests.factories import LANE, World, unknown_id
+from tests.factories_bank import Credit, bank_text
 from tests.factories_roles import member, pages_at
 from tests.factories_settlements import statement_text, take_in
 from tests.situations import BELIEVED_AFTER, in_doubt, open_attempt
@@ -518,3 +520,18 @@ def test_a_way_that_is_set_later_is_told_the_last_week(world: World) -> None:
     assert heard == [young.title]
     assert str(told) == "1 told"
     assert timedelta(days=7) == telling.TOLD_WITHIN
+
+
+def test_a_bank_s_statement_that_is_set_aside_is_told(world: World, tmp_path: Path) -> None:
+    """No day of a lane tells of it."""
+    day = world.clock.business_now().date()
+    text = bank_text([Credit("5.00", day)], first=day, last=day)
+    path = tmp_path / "bank.xml"
+    path.write_text(text.replace('<Amt Ccy="USD">0.00<', '<Amt Ccy="USD">1.00<'), "utf-8")
+    import_bank_statement(path=path, by="test", now=world.clock.now())
+    passed(world)
+
+    (notice,) = noted(world)
+
+    assert notice.kind == NoticeKind.DISCREPANCIES
+    assert "statement, quarantined file: 1, 0.00 USD absolute" in notice.text

@@ -46,6 +46,7 @@ def world() -> Iterator[World]:
     world.receive(world.due_charge(price="199.00"))
     reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     world.clock.forward(days=1, seconds=3 * 3600)
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     with pages_at(world.clock):
         yield world
 
