@@ -35,6 +35,16 @@ CROSS JOIN LATERAL (VALUES
 ) AS x(code, side, expected, actual, explanation)
 WHERE x.code IS NOT NULL
 UNION ALL
+-- What never comes shows nothing as missing: ten days without a statement of the bank are named.
+SELECT 'missing', 'bank', NULL, NULL, NULL, '', 0.00, 0.00,
+       'The bank''s statements end on ' || min(known.until) || ': ' || count(*)
+         || CASE WHEN count(*) = 1 THEN ' payout of ' ELSE ' payouts of ' END
+         || settlements_usd(sum(p.paid)) || ' USD that left since cannot be held against them.'
+FROM payouts p CROSS JOIN known
+WHERE p.credits = 0 AND p.paid <> 0 AND known.until < p.value_on + 5
+  AND (%(business)s AT TIME ZONE 'UTC')::date > greatest(known.until, p.value_on) + 10
+HAVING count(*) > 0
+UNION ALL
 -- Left: what the files added to a payout, one by one. Right: the sums that the payout keeps.
 SELECT 'amount', p.id || ':parts:' || x.name, NULL, NULL, NULL, p.lane, x.summed, x.kept,
        settlements_too(x.summed, x.kept) || ' as the ' || x.name || ' of the payout ' || p.lane || ' '

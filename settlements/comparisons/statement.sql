@@ -156,6 +156,24 @@ FROM settlements_statementexpectation d
 LEFT JOIN settlements_statementimport f ON f.id = d.statement_id
 WHERE d.state = 'quarantined' OR d.state <> 'arrived' AND d.due_at <= %(business)s
 UNION ALL
+-- Another file of days that were covered when it came, unless it says the same: two people look at it.
+SELECT 'quarantined_file', 'import:' || f.id, NULL, NULL, NULL, f.lane, 0.00, 0.00,
+       'The statement of ' || f.lane || ' for ' || f.first_day || ' to ' || f.last_day || ' ('
+         || f.file_name || ') is set aside: ' || f.reason
+FROM settlements_statementimport f
+WHERE f.state = 'quarantined' AND EXISTS (
+  SELECT 1 FROM settlements_statementimport a
+  WHERE a.lane = f.lane AND a.state = 'accepted' AND a.id < f.id AND a.accepted_at <= f.imported_at
+    AND a.first_day <= f.last_day AND a.last_day >= f.first_day
+) AND NOT EXISTS (
+  -- A day of it that nothing covers is named above.
+  SELECT 1 FROM settlements_statementexpectation d WHERE d.statement_id = f.id
+) AND NOT EXISTS (
+  SELECT 1 FROM settlements_statementimport a
+  WHERE a.lane = f.lane AND a.state = 'accepted'
+    AND (a.first_day, a.last_day, a.opening, a.closing, a.movement, a.line_count)
+      = (f.first_day, f.last_day, f.opening, f.closing, f.movement, f.line_count))
+UNION ALL
 -- Stands until its file is taken away or replaced by one that can be read.
 SELECT 'unreadable_file', 'file:' || f.id, NULL, NULL, NULL, '', 0.00, 0.00,
        'The file ' || f.path || ' cannot be read: ' || f.reason

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final, TypeAlias
 
 from checkout.money import CURRENCY
-from settlements.formats.lines import DAY, LARGEST_SUM, BadRow, amount, too_long
+from settlements.formats.lines import DAY, LARGEST_SUM, BadRow, amount, is_thinkable, too_long
 from settlements.formats.xml import Found, Hostile, paths, read_paths
 from settlements.models import NOTHING
 
@@ -369,9 +369,10 @@ def _one(found: Mapping[str, Sequence[str]], name: str) -> str:
 def _day(text: str) -> date | None:
     """The day as it is written, whatever zone a time stands in."""
     try:
-        return date.fromisoformat(text[:10]) if len(text) >= 10 else None
+        day = date.fromisoformat(text[:10]) if len(text) >= 10 else None
     except ValueError:
         return None
+    return day if day and is_thinkable(day.year) else None
 
 
 def _instant(text: str) -> datetime | None:

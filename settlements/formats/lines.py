@@ -170,6 +170,11 @@ def too_long(values: Iterable[str]) -> str:
     return ""
 
 
+def is_thinkable(year: int) -> bool:
+    """Whether a date of this year is one anywhere; year 1 and 9999 end in some zones before in others."""
+    return 1970 <= year <= 2199
+
+
 def why_not_these_days(first: date, last: date, *, today: date) -> str:
     """Why no file may cover these days, both included, or nothing."""
     if last > today + MOST_AHEAD:

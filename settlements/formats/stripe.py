@@ -21,6 +21,7 @@ from settlements.formats.lines import (
     Line,
     Told,
     amount,
+    is_thinkable,
     too_long,
 )
 from settlements.formats.table import rows, text_lines
@@ -174,6 +175,8 @@ class _Reading:
         try:
             written = datetime.fromisoformat(text.removesuffix("Z"))
         except ValueError:
+            return None
+        if not is_thinkable(written.year):
             return None
         zone = UTC if self.is_utc or text.endswith("Z") else self.told.zone
         return written.replace(tzinfo=zone).astimezone(UTC)

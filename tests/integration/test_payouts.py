@@ -585,3 +585,17 @@ def test_a_payout_of_nothing_lands_without_a_credit(world, tmp_path: Path):
     assert (payout.net, payout.paid, payout.landed_on) == (Decimal("0.00"), Decimal("0.00"), LEFT)
     assert (proved.payouts, proved.settlements) == (1, 1)
     assert found(world) == []
+
+
+def test_a_bank_whose_statements_stopped_is_named(world, tmp_path: Path):
+    """Nothing can be missing in a statement that never comes, so its silence is named."""
+    stated(world, tmp_path)
+    bank_take_in([], world=world, folder=tmp_path, first=LEFT, last=date(2026, 2, 3))
+    world.clock.forward(days=9)
+    assert found(world) == []
+
+    world.clock.forward(days=2)
+
+    ((code, said),) = found(world)
+    assert (code, "statements end on 2026-02-03" in said) == ("missing", True), said
+    assert "1 payout of 19.11 USD" in said

@@ -463,6 +463,29 @@ def test_what_was_accepted_and_agreed_never_changes(world, tmp_path, sql):
         cursor.execute(sql)
 
 
+def test_another_file_of_a_day_that_is_covered_is_named(world, tmp_path):
+    """A file that the processor mended is no secret: two people look at it, or it is the same again."""
+    charge = paid(world)
+    text = statement_text(DAY)
+    take_in(text, world=world, folder=tmp_path)
+    take_in(text.replace("ln_", "ln_x"), world=world, folder=tmp_path, name="again.csv")
+    look_again(world)
+    assert named() == []
+
+    row = line_of(text, charge)
+    dispute = row.replace(",charge,", ",dispute,").replace("19.99,0.88,19.11", "-9.99,0.00,-9.99")
+    take_in(
+        rebalanced(text.replace(row, row + dispute)), world=world, folder=tmp_path, name="mended"
+    )
+    look_again(world)
+
+    assert named() == [(Code.QUARANTINED_FILE, "0.00", "0.00")]
+    found = Discrepancy.objects.get(cleared_at__isnull=True)
+    assert "2026-01-31 is covered by another file already" in found.explanation
+    reconciliation.reconcile(clock=world.clock, ages=world.ages)
+    assert len(named()) == 1
+
+
 # --- What the resolver is asked first ---------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from datetime import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from settlements.models import (
     Discrepancy,
     StatementFile,
     StatementImport,
+    StatementTerms,
 )
 from tests.factories import LANE, World
 from tests.factories_settlements import statement_text
@@ -224,3 +226,29 @@ def test_amounts_beyond_what_a_sum_may_hold_stop_no_other_file(world, folder):
     assert states() == {f"{LANE}/a.csv": "refused", f"{LANE}/b.csv": "imported"}
     reason = StatementFile.objects.get(path=f"{LANE}/a.csv").reason
     assert "more than 999999999999.99" in reason
+
+
+@pytest.mark.parametrize("created", ["0001-01-01 00:00:00", "9999-12-31 23:59:59"])
+def test_a_time_beyond_the_calendar_stops_no_other_file(world, folder, created):
+    """In a zone east or west of UTC it would be no date at all."""
+    paid(world)
+    for zone in ("Asia/Almaty", "America/New_York"):
+        StatementTerms.objects.update_or_create(
+            lane=LANE, defaults={"time_zone": zone, "due_time": time(6)}
+        )
+        put(
+            folder / LANE / f"{zone[:3]}_2026-01-31_to_2026-01-31.csv",
+            "balance_transaction_id,created,currency,gross,fee,net,reporting_category\n"
+            f"{zone},{created},usd,1.00,0.00,1.00,fee\n",
+        )
+        look(folder, world)
+        assert look(folder, world) == Looked(taken=0, refused=1, arriving=0)
+
+    assert "is not a time such as" in StatementFile.objects.latest("id").reason
+    before = (FILES / "mock-bank-day-1.camt.053.001.08.xml").read_text()
+    put(
+        folder / "bank" / "far.xml",
+        before.replace("OPBD", "PRCD").replace("2026-01-05", "9999-12-31"),
+    )
+    look(folder, world)
+    assert look(folder, world) == Looked(taken=0, refused=1, arriving=0)
