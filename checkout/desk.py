@@ -311,6 +311,7 @@ def decide(
     refusals: tuple[type[Exception], ...],
     amount: Callable[[M], Decimal | None] | None = None,
     form_class: type[ReasonForm] = ReasonForm,
+    shown: Callable[[M], str] | None = None,
 ) -> HttpResponse | None:
     """Ask for a reason on a page of its own, then act on each row and leave a trace.
 
@@ -319,17 +320,20 @@ def decide(
     3. Call `act(row, answers, by)` for each; a refusal of the use case is shown, not raised. Sent
        twice, the second finds nothing to do and is refused row by row.
     4. Write Django's LogEntry for each row that was acted on.
+
+    `shown` says what is decided about a row; what the page showed comes back as the answer `seen`.
     """
     rows = _few(desk, request, chosen)
     if rows is None:
         return None
     form = form_class(request.POST if "decided" in request.POST else None)
     if not form.is_valid():
-        return _ask(desk, request, rows, question, form, amount)
+        return _ask(desk, request, rows, question, form, amount, shown)
     done = 0
     for row in rows:
+        answers = form.cleaned_data | {"seen": request.POST.get(f"seen-{row.pk}", "")}
         try:
-            act(row, form.cleaned_data, request.user.get_username())
+            act(row, answers, request.user.get_username())
         except refusals as refusal:
             desk.message_user(request, f"{row}: {refusal}", level=messages.WARNING)
             continue
@@ -442,12 +446,13 @@ def _ask(
     question: Question,
     form: ReasonForm,
     amount: Callable[[M], Decimal | None] | None,
+    shown: Callable[[M], str] | None = None,
 ) -> HttpResponse:
     amounts = [(row, amount(row) if amount else None) for row in rows]
     context: dict[str, Any] = desk.admin_site.each_context(request) | {
         "title": question.title,
         "question": question,
-        "rows": [(row, money(value)) for row, value in amounts],
+        "rows": [(row, money(value), shown(row) if shown else "") for row, value in amounts],
         "has_amounts": amount is not None,
         "total": money(sum((value or Decimal() for _, value in amounts), Decimal())),
         "form": form,

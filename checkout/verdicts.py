@@ -76,6 +76,7 @@ def require_silence(
 def approve_verdict(
     *,
     case_id: int,
+    seen: str,
     by: str,
     reason: str,
     now: Moment,
@@ -83,6 +84,8 @@ def approve_verdict(
     ages: Ages,
 ) -> Charge:
     """Write the outcome that another person proposed, and do what follows from it.
+
+    `seen` is the proposal in the words of the page: proposed anew meanwhile it is another decision.
 
     Two run here: whoever answers, the processor or these people, is first under the creator's lock;
     the other changes nothing. Runs in the caller's transaction. Raises NotApprovable, NotInDoubt.
@@ -98,6 +101,8 @@ def approve_verdict(
         raise NotApprovable(f"it is closed: {case.closed_because}")
     if case.proposed_by == by:
         raise NotApprovable("who proposed it does not approve it")
+    if seen != case.proposed:
+        raise NotApprovable("the page showed another proposal: look at it again")
     require_silence(attempt, now=now, gateways=gateways, ages=ages)
     if case.detail["sends"] != attempt.sends:
         raise NotInDoubt("it was sent again since the proposal: propose anew")

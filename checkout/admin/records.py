@@ -154,6 +154,7 @@ class CaseAdmin(ReadOnlyAdmin):
             act=lambda case, answers, by: in_commit(
                 lambda now: verdicts.approve_verdict(
                     case_id=case.pk,
+                    seen=answers["seen"],
                     by=by,
                     reason=answers["reason"],
                     now=now,
@@ -163,6 +164,7 @@ class CaseAdmin(ReadOnlyAdmin):
             ),
             refusals=(verdicts.NotApprovable, verdicts.NotInDoubt),
             amount=lambda case: case.amount,
+            shown=lambda case: case.proposed,
         )
 
     @admin.action(description="Approve a bill run as planned…", permissions=["approve"])

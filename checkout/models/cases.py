@@ -68,3 +68,12 @@ class Case(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}"
+
+    @property
+    def proposed(self) -> str:
+        """What another person decides about, as his page shows it; nothing while nobody proposed."""
+        if not self.proposed_by:
+            return ""
+        return (
+            f"{self.proposed_by} proposes: {self.proposal}, because {' '.join(self.reason.split())}"
+        )

@@ -2,10 +2,13 @@
 
 import re
 from decimal import Decimal
+from html import unescape
 
 import pytest
+from django.db import transaction
 from django.test import Client
 
+from checkout import verdicts
 from checkout.gateways import InDoubt
 from checkout.models import Case, Charge, ChargeState
 from settlements.doubt import doubts
@@ -93,16 +96,59 @@ def test_two_people_decide_from_the_desk(world: World) -> None:
     assert "ann proposes: <strong>captured 199.00 USD</strong>" in text_of(bob)
     assert "Approve: captured 199.00 USD" in text_of(bob)
     assert "Approve: captured" not in text_of(ann)
+    case = Case.objects.get()
     bob.post(
         "/admin/checkout/case/",
         {
             "action": "approve_verdict",
-            "_selected_action": [str(Case.objects.get().pk)],
+            "_selected_action": [str(case.pk)],
             "decided": "yes",
             "reason": "seen the same mail",
+            f"seen-{case.pk}": case.proposed,
         },
     )
 
     assert fresh(charge).state == ChargeState.SUCCEEDED
     assert charge.attempts.get().captured_amount == Decimal("199.00")
     assert "Nothing is in doubt" in text_of(bob)
+
+
+def test_what_the_page_showed_is_approved_and_nothing_else(world: World) -> None:
+    """R43: proposed anew while another person reads, it is another decision."""
+    charge = silent(world)
+    world.clock.forward(days=1)
+    proposed_verdict(world, charge, Decimal("199.00"))
+    case, bob = Case.objects.get(), member(APPROVER, name="bob")
+    chosen = {"action": "approve_verdict", "_selected_action": [str(case.pk)]}
+
+    page = bob.post("/admin/checkout/case/", chosen).content.decode()
+    assert "captured 199.00 USD" in page
+    proposed_verdict(world, charge, None)
+    posted = {"decided": "yes", "reason": "seen the same mail", **hidden(page)}
+    answer = bob.post("/admin/checkout/case/", chosen | posted, follow=True)
+
+    assert "the page showed another proposal" in answer.content.decode()
+    assert fresh(charge).state == ChargeState.IN_DOUBT
+
+    page = bob.post("/admin/checkout/case/", chosen).content.decode()
+    bob.post("/admin/checkout/case/", chosen | posted | hidden(page))
+    assert fresh(charge).state == ChargeState.FAILED_THEN_RETRY
+
+
+def proposed_verdict(world: World, charge: Charge, captured: Decimal | None) -> None:
+    with transaction.atomic():
+        verdicts.propose_verdict(
+            attempt_id=charge.attempts.get().pk,
+            captured=captured,
+            by="ann",
+            reason="their support told us",
+            now=world.clock.now(),
+            gateways=world.gateways,
+            ages=world.ages,
+        )
+
+
+def hidden(page: str) -> dict[str, str]:
+    """What the page says that it showed."""
+    found = re.findall(r'<input type="hidden" name="(seen-[0-9]+)" value="([^"]*)">', page)
+    return {name: unescape(value) for name, value in found}

@@ -59,6 +59,7 @@ def approve(world: World, case: Case, by: str = "two") -> Charge:
     with transaction.atomic():
         return verdicts.approve_verdict(
             case_id=case.pk,
+            seen=case.proposed,
             by=by,
             reason="seen it too",
             now=world.clock.now(),
@@ -184,7 +185,7 @@ def test_two_people_decide_in_the_admin(world: World, doubtful: Charge) -> None:
     decide(first, "attempt", "propose_verdict", attempt.pk, **proposal)
     case = Case.objects.get()
     own = decide(first, "case", "approve_verdict", case.pk)
-    decide(second, "case", "approve_verdict", case.pk)
+    decide(second, "case", "approve_verdict", case.pk, **{f"seen-{case.pk}": case.proposed})
 
     assert "An amount belongs to captured" in guessed
     assert "who proposed it does not approve it" in own
