@@ -132,7 +132,7 @@ def report(
             f"admin_pages: {len(found)} pages, {len(slow)} of a second or more: {', '.join(slow) or '-'}"
         )
         print(
-            f"admin_pages: the default list takes {middle:.0f} × as long "
+            f"admin_pages: the default list takes {middle:.0f} × as long"
             f" (wanted at {WANTED_AT:,} charges: at least {WANTED:.0f})"
         )
     is_enough = middle >= WANTED or facts["charges"] < WANTED_AT

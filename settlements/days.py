@@ -7,7 +7,7 @@ from kept figures and from what is open, never counted over the charges (R47).
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.models import Count, F, Sum
 from django.db.models.functions import Abs
 
+from checkout.models import AttemptOutcome, AttemptTally
 from checkout.tallies import Tally
 from settlements.models import (
     NOTHING,
@@ -30,6 +31,8 @@ from settlements.models import (
 
 # No page opens on more days than these; what is older and not proved is a warning.
 MOST_DAYS: Final = 31
+
+CAPTURED: Final = (AttemptOutcome.CAPTURED, AttemptOutcome.UNAPPLIED)
 
 LaneDay = tuple[str, date]
 
@@ -112,7 +115,7 @@ def days_to_prove(*, now: datetime) -> Days:
         for file in StatementExpectation.objects.filter(day__gte=horizon - timedelta(days=1))
     }
     against = _captures_with_discrepancies()
-    oldest = min([today, *(day for _, day in captured)])
+    oldest = horizon if _has_older(horizon) else min([today, *(day for _, day in captured)])
     since = min(closed + timedelta(days=1), today) if closed else oldest
     first = max(since, horizon)
     within = {at: tally for at, tally in captured.items() if at[1] >= first}
@@ -188,6 +191,13 @@ def captures_in(*, proof: str, stretch: Stretch | None, lane: str) -> Tally:
 def captured_until(*, day: date) -> Mapping[LaneDay, Tally]:
     """Captures by lane and the lane's own day, up to this one."""
     return _captures(last=day)
+
+
+def _has_older(horizon: date) -> bool:
+    """Whether anything was captured long before this day, to within a day; one look at an index."""
+    before = datetime.combine(horizon - timedelta(days=1), time(), UTC)
+    captured = AttemptTally.objects.filter(slot__lt=before, outcome__in=CAPTURED)
+    return captured.order_by("slot").exists()
 
 
 def _is_covered(file: StatementExpectation | None) -> bool:

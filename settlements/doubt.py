@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Final
+from uuid import UUID
 
 from checkout.clock import Moment
 from checkout.models import (
@@ -18,7 +19,7 @@ from checkout.models import (
 )
 from settlements.expectations import statement_zone
 from settlements.models import MatchedAttempt, Proposal, StatementExpectation, StatementLine
-from settlements.pairing import like_attempt, unmatched_lines
+from settlements.pairing import like_attempt, lines_like_each
 
 # The oldest of them; a page that holds more is not read to its end.
 MOST_SHOWN: Final = 50
@@ -75,28 +76,51 @@ def doubts(*, now: Moment) -> list[Doubt]:
         )
     }
     known = [(charge, attempts[charge.pk]) for charge in oldest if charge.pk in attempts]
-    proposals = _proposals([attempt for _, attempt in known])
+    return _with_all([attempt for _, attempt in known], [charge for charge, _ in known], now=now)
+
+
+def _with_all(
+    attempts: Sequence[Attempt], charges: Sequence[Charge], *, now: Moment
+) -> list[Doubt]:
+    """What is known of each, in as many queries for fifty as for one."""
+    likes = [like_attempt(attempt, now=now) for attempt in attempts]
+    zones = {lane: statement_zone(lane) for lane in {attempt.lane for attempt in attempts}}
+    days = [like.at.astimezone(zones[like.lane]).date() for like in likes]
+    files = {
+        (file.lane, file.day): file
+        for file in StatementExpectation.objects.filter(lane__in=zones, day__in=set(days))
+    }
+    proposals, matches, asked = _proposals(attempts), _matches(attempts), _asked(attempts)
+    rows = zip(attempts, charges, days, lines_like_each(likes), strict=True)
     return [
-        _doubt(charge, attempt, proposals.get(str(attempt.pk)), now=now)
-        for charge, attempt in known
+        Doubt(
+            attempt=attempt,
+            charge=charge,
+            file_day=day,
+            file=files.get((attempt.lane, day)),
+            proposal=proposals.get(str(attempt.pk)),
+            lines=lines,
+            match=matches.get(attempt.pk),
+            asked=asked.get(attempt.pk, []),
+        )
+        for attempt, charge, day, lines in rows
     ]
 
 
-def _doubt(charge: Charge, attempt: Attempt, proposal: Case | None, *, now: Moment) -> Doubt:
-    like = like_attempt(attempt, now=now)
-    day = like.at.astimezone(statement_zone(attempt.lane)).date()
-    matched = MatchedAttempt.objects.filter(attempt=attempt, in_force=True)
-    waits = matched.select_related("proposal").first()
-    return Doubt(
-        attempt=attempt,
-        charge=charge,
-        file_day=day,
-        file=StatementExpectation.objects.filter(lane=attempt.lane, day=day).first(),
-        proposal=proposal,
-        lines=unmatched_lines(like=like),
-        match=waits.proposal if waits else None,
-        asked=list(attempt.asked.order_by("-number", "-id")[:MOST_ASKED]),
-    )
+def _matches(attempts: Sequence[Attempt]) -> dict[UUID, Proposal]:
+    """By attempt; one waits in one match at a time."""
+    found = MatchedAttempt.objects.filter(attempt__in=attempts, in_force=True)
+    return {each.attempt_id: each.proposal for each in found.select_related("proposal")}
+
+
+def _asked(attempts: Sequence[Attempt]) -> dict[UUID, list[AttemptQuery]]:
+    """The newest questions by attempt; few are kept of each."""
+    asked: dict[UUID, list[AttemptQuery]] = {}
+    for one in AttemptQuery.objects.filter(attempt__in=attempts).order_by("-number", "-id"):
+        of_it = asked.setdefault(one.attempt_id, [])
+        if len(of_it) < MOST_ASKED:
+            of_it.append(one)
+    return asked
 
 
 def _proposals(attempts: Sequence[Attempt]) -> dict[str, Case]:

@@ -5,8 +5,9 @@ from decimal import Decimal
 from html import unescape
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from checkout import verdicts
 from checkout.gateways import InDoubt
@@ -73,6 +74,22 @@ def test_the_oldest_comes_first(world: World) -> None:
 
     oldest, _ = doubts(now=world.clock.now())
     assert oldest.charge.pk == older.pk
+
+
+def test_r47_it_asks_the_database_as_often_for_five_as_for_one(world: World) -> None:
+    silent(world)
+    client = member(ANALYST)
+    text_of(client)
+    with CaptureQueriesContext(connection) as one:
+        text_of(client)
+    for _ in range(4):
+        silent(world, "19.99")
+
+    with CaptureQueriesContext(connection) as five:
+        text_of(client)
+
+    assert len(doubts(now=world.clock.now())) == 5
+    assert len(five) == len(one) < 30
 
 
 def test_two_people_decide_from_the_desk(world: World) -> None:
