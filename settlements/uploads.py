@@ -12,6 +12,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from django.db import connection
+
 from checkout.clock import Ages, Moment
 from settlements.arrivals import Account, TakenIn, take_in
 from settlements.banking import BankPreview, preview_bank_statement
@@ -32,7 +34,12 @@ class NotUploaded(Exception):
 def keep_upload(
     *, content: bytes, file_name: str, lane: str, told: Told, by: str, now: Moment
 ) -> StatementUpload:
-    """Keep a file for its review; `lane` is empty for a bank's. What was under review goes."""
+    """Keep a file for its review; `lane` is empty for a bank's. What was under review goes.
+
+    Runs in the caller's transaction. Of two that one person sends at once the later stays.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"upload:{by}"])
     StatementUpload.objects.filter(uploaded_by=by).delete()
     return StatementUpload.objects.create(
         sha256=hashlib.sha256(content).hexdigest(),

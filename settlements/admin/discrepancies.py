@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -38,6 +38,7 @@ from settlements.admin.matching import offers
 from settlements.admin.proof import proof_link
 from settlements.clues import clues_of
 from settlements.explaining import explain
+from settlements.formats.lines import amount
 from settlements.models import STANDING, DeskAction, Discrepancy, Kind, Way, ways_of
 from settlements.roles import ANALYST
 
@@ -149,11 +150,10 @@ class CauseFilter(admin.SimpleListFilter):
         if len(parts) != 4:
             return queryset
         kind, code, lane, difference = parts
-        try:
-            amount = Decimal(difference)
-        except InvalidOperation:
+        usd = amount(difference)
+        if usd is None or "\0" in kind + code + lane:
             return queryset.none()
-        return queryset.filter(kind=kind, code=code, lane=lane, difference=amount)
+        return queryset.filter(kind=kind, code=code, lane=lane, difference=usd)
 
 
 def groups_of_one_cause() -> list[Group]:

@@ -182,7 +182,7 @@ class StatementImportAdmin(ReadOnlyAdmin):
                 name="settlements_statementimport_upload",
             ),
             path(
-                "upload/<str:sha256>/",
+                "upload/<slug:sha256>/",
                 view(self.review_view),
                 name="settlements_statementimport_review",
             ),
