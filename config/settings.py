@@ -192,6 +192,8 @@ if CLOCK_FILE and not LOCAL:
 
 # Finance works in one zone; its pages show it beside UTC.
 FINANCE_ZONE = env_zone("FINANCE_ZONE", "UTC")
+# When the nightly pass over everything is due, in that zone.
+RECONCILE_FULL_AT = env_time("RECONCILE_FULL_AT", "01:00")
 
 # Above either, a bulk requeue waits for a second person: charges, and their USD.
 REQUEUE_LIMIT: dict[str, Any] = {

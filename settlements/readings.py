@@ -49,9 +49,11 @@ def open_discrepancies() -> dict[str, Pile]:
 
 
 def freshness() -> list[Freshness]:
-    """The newest pass of each mode that ever ran."""
+    """The newest pass of each mode that ran to its end."""
     newest = (
-        ReconciliationRun.objects.filter(mode=mode).order_by("-started_at", "-id").first()
+        ReconciliationRun.objects.filter(mode=mode, ended_at__isnull=False)
+        .order_by("-started_at", "-id")
+        .first()
         for mode in RunMode.values
     )
     return [Freshness(run.mode, run.started_at, run.standing) for run in newest if run]

@@ -14,13 +14,15 @@ A pass is full or incremental, and both run the same SQL of `comparisons/` over 
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
+from django.db.models import Q
 
 from checkout.clock import Ages, Clock, Moment
 from checkout.failpoints import failpoint
@@ -43,6 +45,8 @@ BY_CALENDAR: Final = frozenset({Kind.BILLING, Kind.CAPTURED, Kind.PERIODS, Kind.
 # Any number that nothing else in this database locks.
 LOCK: Final = 7_204_115
 LINES_AT_ONCE: Final = 500
+# How long after its start a full pass that did not end is begun anew.
+FULL_AGAIN: Final = timedelta(hours=1)
 # Creators a slice of a full pass looks at: some seconds, in which no other pass can run.
 SLICE: Final = 10_000
 # An incremental run without a finding is kept this long.
@@ -121,6 +125,21 @@ def reconcile_incremental(
     return run
 
 
+def is_full_due(*, at: time, zone: ZoneInfo, now: Moment) -> bool:
+    """Whether no full pass of all kinds has ended since `at` o'clock was last passed in this zone.
+
+    One that was cut short is begun anew, an hour after it began: what cuts it short may do so again.
+    """
+    here = now.real.astimezone(zone)
+    tonight = datetime.combine(here.date(), at, zone)
+    if here < tonight:
+        tonight = datetime.combine(here.date() - timedelta(days=1), at, zone)
+    whole = ReconciliationRun.objects.filter(mode=RunMode.FULL, kinds=" ".join(KINDS))
+    ended = Q(started_at__gte=tonight, ended_at__isnull=False)
+    lately = Q(started_at__gt=now.real - FULL_AGAIN)
+    return not whole.filter(ended | lately).exists()
+
+
 def look(*, kinds: Collection[Kind] = KINDS, as_of: datetime, now: Moment) -> list[Finding]:
     """What does not agree when periods and files are judged as of this business time.
 
@@ -195,7 +214,7 @@ def _full_pass(
             _compare_and_record(run, kinds, moments, ages=ages)
         failpoint("reconcile.slice_committed")
         progress(run.creators - before)
-    _end_run(run, marks=0, now=now)
+    _end_run(run, marks=0, now=clock.now())
     return run
 
 
@@ -254,9 +273,9 @@ def _compare_and_record(
 
 
 def _end_run(run: ReconciliationRun, *, marks: int, now: Moment) -> None:
-    run.marks = marks
+    run.marks, run.ended_at = marks, now.real
     run.standing = Discrepancy.objects.filter(STANDING).count()
-    run.save(update_fields=["creators", "marks", "opened", "cleared", "standing"])
+    run.save(update_fields=["creators", "marks", "opened", "cleared", "standing", "ended_at"])
     _forget_runs(now=now)
     counts = {name: getattr(run, name) for name in ("marks", "creators", "opened", "cleared")}
     # A pass that had nothing to look at comes every few seconds; its row and its age say enough.

@@ -60,6 +60,11 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
             ages.reconcile_every,
             lambda: reconcile_incremental(clock=clock, ages=ages, gateways=gateways),
         ),
+        Job(
+            "reconcile_full",
+            seldom,
+            lambda: reconcile_full(clock=clock, ages=ages, gateways=gateways),
+        ),
         Job("store_schedules", often, lambda: store_default_schedules(now=clock.now())),
         Job("close_settlements", seldom, lambda: closing.close_periods(clock=clock, ages=ages)),
         Job("prove_settlements", seldom, lambda: payouts.prove(clock=clock, ages=ages)),
@@ -91,14 +96,38 @@ def bill_due(*, clock: Clock, ages: Ages) -> str:
 
 def reconcile_incremental(*, clock: Clock, ages: Ages, gateways: Mapping[str, Gateway]) -> str:
     """Compare what changed since the last pass, the topic included; what the pass found (R55)."""
-
-    def resolve(attempt_id: UUID) -> None:
-        rescue.resolve_attempt(attempt_id=attempt_id, clock=clock, gateways=gateways, ages=ages)
-
     run = reconciliation.reconcile_incremental(
-        clock=clock, ages=ages, topic=wiring.topic_reader(), resolve=resolve
+        clock=clock,
+        ages=ages,
+        topic=wiring.topic_reader(),
+        resolve=partial(_resolve, clock=clock, gateways=gateways, ages=ages),
     )
     return f"{run.marks} marks, {run.opened} opened, {run.cleared} cleared, {run.standing} stand"
+
+
+def reconcile_full(*, clock: Clock, ages: Ages, gateways: Mapping[str, Gateway]) -> str:
+    """Compare everything once a night, topic and statements included; what the pass found.
+
+    It commits slice by slice and takes turns with the incremental passes, so nothing waits for it.
+    """
+    due_at, zone = settings.RECONCILE_FULL_AT, ZoneInfo(settings.FINANCE_ZONE)
+    if not reconciliation.is_full_due(at=due_at, zone=zone, now=clock.now()):
+        return f"not due before {due_at:%H:%M} {zone}"
+    run = reconciliation.reconcile(
+        clock=clock,
+        ages=ages,
+        topic=wiring.topic_reader(),
+        resolve=partial(_resolve, clock=clock, gateways=gateways, ages=ages),
+    )
+    return (
+        f"{run.creators} creators, {run.opened} opened, {run.cleared} cleared, {run.standing} stand"
+    )
+
+
+def _resolve(
+    attempt_id: UUID, *, clock: Clock, gateways: Mapping[str, Gateway], ages: Ages
+) -> None:
+    rescue.resolve_attempt(attempt_id=attempt_id, clock=clock, gateways=gateways, ages=ages)
 
 
 def drain_dead_letters(*, clock: Clock, ages: Ages) -> int:

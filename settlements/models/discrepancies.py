@@ -26,7 +26,10 @@ class RunMode(models.TextChoices):
 
 
 class ReconciliationRun(models.Model):
-    """One pass: when it read both clocks, what it looked at, and what it found."""
+    """One pass: when it read both clocks, what it looked at, and what it found.
+
+    A full pass commits slice by slice: one without an end was cut short.
+    """
 
     mode = models.CharField(max_length=11, choices=RunMode.choices)
     kinds = models.CharField(max_length=100)
@@ -34,6 +37,7 @@ class ReconciliationRun(models.Model):
     # The business clock at the start; periods are owed as of an older run's reading.
     business_at = models.DateTimeField()
     as_of = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
     creators = models.PositiveIntegerField()
     marks = models.PositiveIntegerField()
     opened = models.PositiveIntegerField()

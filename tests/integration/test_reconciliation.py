@@ -1,13 +1,16 @@
 """Each planted fault is named to the cent, and clean records raise no alarm (R37, R38, R54)."""
 
 import threading
+from datetime import time
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection, transaction
 
-from checkout import billing, outcomes, subscriptions
+from checkout import billing, failpoints, outcomes, subscriptions
+from checkout.failpoints import Crash
 from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
 from checkout.models import Charge, ChargeState, LedgerPosting
 from settlements import reconciliation
@@ -641,3 +644,44 @@ def test_judging_as_of_another_time_records_nothing(world):
     assert [finding.code for finding in found] == ["missing"]
     assert Discrepancy.objects.count() == 0
     assert ReconcileDirty.objects.count() > 0
+
+
+# --- Every night ---------------------------------------------------------------------------------
+
+
+def due(world: World) -> bool:
+    """In a zone where the world's noon is 17:00."""
+    almaty = ZoneInfo("Asia/Almaty")
+    return reconciliation.is_full_due(at=time(1), zone=almaty, now=world.clock.now())
+
+
+def test_a_full_pass_is_due_once_a_night_in_the_finance_zone(world):
+    assert due(world)
+    full(world)
+    assert not due(world)
+    assert world.clock.forward(seconds=7.9 * 3600).real.hour == 19  # 00:54 in Almaty
+    assert not due(world)
+    world.clock.forward(seconds=0.2 * 3600)
+    assert due(world)
+    full(world)
+    assert not due(world)
+
+
+def test_a_pass_of_some_kinds_or_one_that_was_cut_short_is_no_nightly_one(world):
+    full(world, Kind.LEDGER)
+    assert due(world)
+    paid(world)
+
+    def die() -> None:
+        raise Crash
+
+    failpoints.enable("reconcile.slice_committed", die)
+    try:
+        with pytest.raises(Crash):
+            full(world)
+    finally:
+        failpoints.disable("reconcile.slice_committed")
+
+    assert not due(world)  # what cut it short may do so again: not at once
+    world.clock.forward(seconds=3601)
+    assert due(world)
