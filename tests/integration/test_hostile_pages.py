@@ -83,7 +83,7 @@ def test_a_form_nobody_made_is_answered(anyone: Client, address: str, said: dict
 @pytest.mark.usefixtures("world")
 def test_a_file_with_a_name_nobody_gave_is_answered(anyone: Client, name: str) -> None:
     file = SimpleUploadedFile("x", b"x")
-    file._name = name  # what a browser may claim, before Django makes it a name
+    file._name = name  # type: ignore[attr-defined]  # what a browser may claim, before Django makes it a name
     answer = anyone.post(
         "/admin/settlements/statementimport/upload/", {"whose": "bank", "file": file}, follow=True
     )

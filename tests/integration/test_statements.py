@@ -406,7 +406,7 @@ def test_a_line_edited_behind_the_service_is_named(world, tmp_path):
     ],
 )
 def test_a_file_of_years_is_refused(world, tmp_path, first, last, reason):
-    """A typing error in a year, or a trap: its days would be covered for ever, each a row."""
+    """R39: a typing error in a year, or a trap: its days would be covered for ever, each a row."""
     with pytest.raises(Refused, match=reason):
         take_in(statement_text(first, last), world=world, folder=tmp_path)
 
