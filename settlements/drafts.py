@@ -219,16 +219,13 @@ def _rows(proposal: Proposal) -> str:
 
 
 def _requeues(terms: Terms) -> dict[str, tuple[Decimal, str]]:
-    rows = BulkRequeue.objects.filter(
-        needs_approval=True, decision=RequeueDecision.OPEN, finished_at__isnull=True
-    )
     return {
         f"requeue:{row.pk}": (
             row.usd,
             f"- bulk requeue {row.pk}: {_count(row.count, 'charge', 'charges')},"
             f" {row.usd:,.2f} USD: {terms.link(f'{REQUEUES}{row.pk}/change/')}",
         )
-        for row in rows.order_by("id")[:MOST_SUBJECTS]
+        for row in waiting_requeues().order_by("id")[:MOST_SUBJECTS]
     }
 
 
@@ -259,6 +256,13 @@ def _closes() -> dict[str, tuple[Decimal, str]]:
 def waiting_closes() -> Any:
     """Days and months that one person proposed to close."""
     return BooksClose.objects.filter(decision=Decision.OPEN)
+
+
+def waiting_requeues() -> Any:
+    """Bulk requeues above one person's limit that nobody decided."""
+    return BulkRequeue.objects.filter(
+        needs_approval=True, decision=RequeueDecision.OPEN, finished_at__isnull=True
+    )
 
 
 def waiting_cases() -> Any:
@@ -325,7 +329,8 @@ def digest(*, subject: str, now: Moment, terms: Terms) -> Draft:
     days = days_to_prove(now=now.business)
     doubt, dead = readings.in_doubt(), readings.dead_letters(readings.open_cases())
     proposals = Proposal.objects.filter(decision=Decision.OPEN)
-    waits = waiting_cases().count() + proposals.count() + waiting_closes().count()
+    piles = (waiting_cases(), proposals, waiting_closes(), waiting_requeues())
+    waits = sum(pile.count() for pile in piles)
     line = headline(days, now=now.business)
     return Draft(
         kind=NoticeKind.DIGEST,

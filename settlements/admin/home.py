@@ -15,14 +15,14 @@ from django.urls import reverse
 from checkout import outbox, readings, tallies, wiring
 from checkout.charts import Bar, Part, stacked_bars
 from checkout.clock import Moment
-from checkout.models import BulkRequeue, Case, CaseKind, ChargeState
+from checkout.models import ChargeState
 from checkout.page import Printed, in_both_zones, in_snapshot
 from checkout.tallies import Tally
 from settlements.admin.captures import captures_link
 from settlements.days import Awaited, Days, Stretch, days_to_prove
+from settlements.drafts import waiting_cases, waiting_closes, waiting_requeues
 from settlements.models import (
     STANDING,
-    BooksClose,
     Decision,
     Discrepancy,
     ExpectationState,
@@ -247,19 +247,17 @@ def _waiting_for(request: HttpRequest) -> Iterator[Figure]:
         link = f"{_list('proposal')}?decision=open"
         yield _pile("proposals to approve or refuse", waits, "net", link)
     if user.has_perm("settlements.approve_booksclose"):
-        closes = BooksClose.objects.filter(decision=Decision.OPEN).exclude(proposed_by=me)
+        closes = waiting_closes().exclude(proposed_by=me)
         link = f"{_list('booksclose')}?decision=open"
         yield _pile("days or months to lock", closes, "debit", link)
     if user.has_perm("checkout.approve_case"):
-        cases = Case.objects.filter(closed_at__isnull=True, kind__in=_TWO_PEOPLE)
+        cases = waiting_cases()
         link = f"{reverse('admin:checkout_case_changelist')}?open=yes"
         yield _pile(
             "verdicts and bill runs to approve", cases.exclude(proposed_by=me), "amount", link
         )
     if user.has_perm("checkout.approve_bulkrequeue"):
-        runs = BulkRequeue.objects.filter(
-            needs_approval=True, decision="", finished_at__isnull=True
-        ).exclude(proposed_by=me)
+        runs = waiting_requeues().exclude(proposed_by=me)
         link = f"{reverse('admin:checkout_bulkrequeue_changelist')}?state=waits"
         yield _pile("bulk requeues to approve or refuse", runs, "usd", link)
     if user.has_perm("settlements.change_discrepancy"):
@@ -269,9 +267,6 @@ def _waiting_for(request: HttpRequest) -> Iterator[Figure]:
         free = Discrepancy.objects.filter(STANDING, assigned_to="")
         link = f"{_list('discrepancy')}?standing=yes&whose=nobody"
         yield _pile("discrepancies nobody looks into", free, "difference", link)
-
-
-_TWO_PEOPLE: Final = (CaseKind.IN_DOUBT, CaseKind.BILL_RUN)
 
 
 def _pile(words: str, rows: QuerySet[Any], amount: str, link: str) -> Figure:

@@ -12,6 +12,8 @@ from checkout import ledger
 from checkout.gateways import Approved
 from checkout.models import Charge, EntryKind, LedgerAccount, LedgerEntry
 from settlements import reconciliation, resolving
+from settlements.exports.lists import LISTS
+from settlements.exports.snapshot import head_of
 from settlements.models import (
     STANDING,
     DeskAction,
@@ -99,6 +101,8 @@ def test_a_cent_is_corrected_in_the_books_by_two_people(
     assert ledger.receivable(charge_id=charge.pk) == 0
     reconciliation.reconcile(clock=world.clock, ages=world.ages)
     assert not Discrepancy.objects.filter(STANDING).exists()
+    head = head_of(LISTS["discrepancies"], {"standing": "yes"})
+    assert head.rows == 0  # R48: resolved is not standing, on the page and in the export
     # Evidence still shows it; that two people resolved it stays beside.
     row = only()
     assert (row.cleared_at, row.resolved_at is not None) == (None, True)

@@ -13,9 +13,10 @@ import pytest
 from django.db import Error, connection, transaction
 from django.test import Client
 
-from checkout import verdicts
+from checkout import requeues, verdicts
 from checkout.gateways import Approved
 from checkout.models import Case, CaseKind
+from checkout.requeues import Choice, Limit
 from settlements import books, reconciliation, resolving, telling
 from settlements.banking import import_bank_statement
 from settlements.drafts import Terms
@@ -38,7 +39,7 @@ from tests.factories import LANE, World, unknown_id
 from tests.factories_bank import Credit, bank_text
 from tests.factories_roles import member, pages_at
 from tests.factories_settlements import statement_text, take_in
-from tests.situations import BELIEVED_AFTER, in_doubt, open_attempt
+from tests.situations import BELIEVED_AFTER, FUNDS, in_doubt, open_attempt
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db
@@ -289,6 +290,21 @@ def test_a_day_that_waits_to_be_closed_is_told(world: World, tmp_path: Path) -> 
 # --- The morning digest ------------------------------------------------------------------------------
 
 
+def above_the_limit(world: World) -> None:
+    """A bulk requeue that waits for another person."""
+    world.gateway.answers = [FUNDS]
+    world.receive(world.due_charge())
+    with transaction.atomic():
+        requeues.propose(
+            choice=Choice(lane=LANE),
+            by="olga",
+            reason="the issuers answer again",
+            limit=Limit(count=0, usd=Decimal("0.00")),
+            now=world.clock.now(),
+            ages=world.ages,
+        )
+
+
 def test_the_digest_says_the_morning_in_one_line(world: World, tmp_path: Path) -> None:
     for _ in range(3):
         world.receive(world.due_charge())
@@ -301,6 +317,7 @@ def test_the_digest_says_the_morning_in_one_line(world: World, tmp_path: Path) -
     world.receive(world.due_charge())
     passed(world)
     proposed(world)
+    above_the_limit(world)
     # The day ended at midnight and its file was due at six.
     world.clock.forward(days=0.5, seconds=7 * 3600)
     mark_late_expectations(now=world.clock.now())
@@ -314,7 +331,7 @@ def test_the_digest_says_the_morning_in_one_line(world: World, tmp_path: Path) -
         " 2 discrepant (0.05 absolute, -0.01 net).",
         "In doubt: 1 charge, 19.99 USD.",
         "Dead letters: 0, 0.00 USD.",
-        "Waiting for an approval: 1.",
+        "Waiting for an approval: 2.",
     ]
     assert digest.title == (
         "2026-01-31 to 2026-02-02: 3 proved, 1 await a file,"
