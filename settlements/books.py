@@ -2,7 +2,8 @@
 
 A locked day takes no ledger entry any more; what is learned later is dated into the day on which it is
 learned. What is open is carried over by name and with a reason, or nothing is proposed. Every function
-runs in the caller's transaction; the triggers of migration 0026 hold order, four eyes and the lock.
+runs in the caller's transaction; the triggers of migrations 0026 and 0037 hold order, four eyes and the
+lock.
 """
 
 import logging

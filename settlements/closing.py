@@ -1,4 +1,6 @@
-"""Closing periods: what was recorded before the cut becomes a settlement, once and for ever.
+"""Closing settlement periods: what was recorded before the cut is settled, once and for ever.
+
+The close of the books, a day or a month of the ledger, is settlements/books.py.
 
 The cut of a period is the midnight (UTC, business clock) at which it ends. A settlement takes every fact
 of its creator that has no line yet and was recorded before its cut; what is recorded, or committed,
@@ -99,7 +101,7 @@ def close_periods(
 
 
 def count_due(*, today: date) -> int:
-    """How many open periods have ended by this business day."""
+    """How many open periods have ended by this day (business clock, UTC)."""
     return OpenPeriod.objects.filter(ends_on__lte=today).count()
 
 

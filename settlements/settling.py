@@ -49,7 +49,7 @@ def store_default_schedules(*, now: Moment) -> int:
 
 
 def schedule_for(*, creator_id: UUID, today: date) -> Versions | None:
-    """The creator's versions as of this business day (UTC); None before the first was stored."""
+    """The creator's versions as of this day (business clock, UTC); None before the first was stored."""
     upcoming = SettlementSchedule.objects.filter(creator_id=creator_id, active_to__isnull=True)
     newest = upcoming.first()
     if newest is None or newest.active_from <= today:

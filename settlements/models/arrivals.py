@@ -33,6 +33,7 @@ class StatementFile(models.Model):
     sha256 = models.CharField(max_length=64, blank=True, default="")
     state = models.CharField(max_length=11, choices=FileState.choices)
     reason = models.TextField(blank=True, default="")
+    # Real clock, both.
     seen_at = models.DateTimeField()
     decided_at = models.DateTimeField(null=True, blank=True)
     statement = models.ForeignKey(

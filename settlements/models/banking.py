@@ -26,6 +26,7 @@ class BankStatement(models.Model):
     # Days of the bank's own calendar, both included.
     first_day = models.DateField()
     last_day = models.DateField()
+    # Booked balances in USD; an overdraft is below zero.
     opening = models.DecimalField(max_digits=14, decimal_places=2)
     closing = models.DecimalField(max_digits=14, decimal_places=2)
     # The booked entries' own sum, credits less debits: opening + this = closing, or it is set aside.
@@ -40,6 +41,7 @@ class BankStatement(models.Model):
     state = models.CharField(max_length=11, choices=ImportState.choices)
     reason = models.CharField(max_length=300, blank=True, default="")
     imported_by = models.CharField(max_length=150)
+    # Real clock, both.
     imported_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True, blank=True)
 
@@ -81,9 +83,11 @@ class BankEntry(models.Model):
     statement = models.ForeignKey(BankStatement, on_delete=models.PROTECT, related_name="entries")
     # Of the entries in the statement, from 1.
     number = models.PositiveIntegerField()
+    # Days of the bank's own calendar, both.
     booked_on = models.DateField()
     # When the money counts; a payout's value date is compared with it.
     value_on = models.DateField(null=True, blank=True)
+    # USD, never below zero: the side says which way.
     amount = models.DecimalField(max_digits=14, decimal_places=2)
     side = models.CharField(max_length=4, choices=Side.choices)
     # What it adds to the balance: the amount, less than zero for a debit.

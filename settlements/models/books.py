@@ -1,7 +1,7 @@
 """The close of the books: a UTC day or month that one person proposed and another locked, with its figures.
 
 Settlements have periods of their own, by creator (settlements/models/settlements.py); these are the
-ledger's. The triggers of migration 0026 hold what is said here, for raw SQL too.
+ledger's. The triggers of migrations 0026 and 0037 hold what is said here, for raw SQL too.
 """
 
 import hashlib
@@ -44,6 +44,7 @@ class BooksClose(models.Model):
     # Business clock: the span was over then.
     as_of = models.DateTimeField()
     proposed_by = models.CharField(max_length=150)
+    # Real clock, as is `decided_at`.
     proposed_at = models.DateTimeField()
     decision = models.CharField(
         max_length=9, choices=Decision.choices, blank=True, default=Decision.OPEN

@@ -2,7 +2,7 @@
 
 A discrepancy that evidence cleared needs none of this and is touched by none of it (R54). What no
 evidence can clear is resolved by two people: one proposes, another approves exactly that (R43). The
-triggers of migration 0009 hold both, for raw SQL too.
+triggers of migrations 0020 and 0033 hold both, for raw SQL too.
 """
 
 import hashlib
@@ -21,7 +21,10 @@ Seen: TypeAlias = tuple[int, Decimal, Decimal]
 
 
 class Way(models.TextChoices):
-    """How a discrepancy is resolved by hand."""
+    """What two people do by hand; the first two resolve discrepancies.
+
+    A match never resolves one: the next pass believes it, and clears both sides by evidence.
+    """
 
     ACCEPTED = "accepted", "accepted as it is; nothing is posted"
     CORRECTED = "corrected", "corrected in the books by an entry of its own"
@@ -74,6 +77,7 @@ class Proposal(models.Model):
     absolute = models.DecimalField(max_digits=14, decimal_places=2)
     sha256 = models.CharField(max_length=64)
     proposed_by = models.CharField(max_length=150)
+    # Real clock, as is `decided_at`.
     proposed_at = models.DateTimeField()
     decision = models.CharField(
         max_length=9, choices=Decision.choices, blank=True, default=Decision.OPEN

@@ -33,10 +33,13 @@ class ReconciliationRun(models.Model):
 
     mode = models.CharField(max_length=11, choices=RunMode.choices)
     kinds = models.CharField(max_length=100)
+    # Real clock.
     started_at = models.DateTimeField()
-    # The business clock at the start; periods are owed as of an older run's reading.
+    # Business clock, both: its reading at the start; and that of an older run, up to which periods must
+    # have been billed by now (reconciliation.judged_as_of).
     business_at = models.DateTimeField()
     as_of = models.DateTimeField()
+    # Real clock; none while it runs.
     ended_at = models.DateTimeField(null=True)
     creators = models.PositiveIntegerField()
     marks = models.PositiveIntegerField()

@@ -26,7 +26,8 @@ class RouteSchedule(models.Model):
     valid_from = models.DateField()
     interval = models.CharField(max_length=5, choices=ScheduleInterval.choices)
     # Days a period begins on: of the month (1-31) or the week (1 Monday - 7 Sunday), in order; 1 for
-    # days. The CHECK is migration 0010's. The column anchor_day stays for the version before.
+    # days. The CHECK is migration 0010's. A version without 0010 knows the column anchor_day alone, which
+    # a trigger fills beside this one: it may go with the second release that has 0010 (decision 0008).
     anchor_days = ArrayField(models.SmallIntegerField())
     delay_days = models.PositiveSmallIntegerField()
     holiday_rule = models.CharField(max_length=9, choices=HolidayRule.choices)
@@ -65,9 +66,11 @@ class SettlementSchedule(models.Model):
     holiday_rule = models.CharField(max_length=9, choices=HolidayRule.choices)
     calendar = models.CharField(max_length=40, default=FEDERAL_RESERVE)
     source = models.CharField(max_length=60)
+    # Days of the business clock, UTC.
     active_from = models.DateField()
     # None is the active version; a change closes it and opens the next.
     active_to = models.DateField(null=True, blank=True)
+    # Real clock.
     created_at = models.DateTimeField()
 
     class Meta:

@@ -137,7 +137,10 @@ class SettlementLine(models.Model):
         StatementLine, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
     lane = models.CharField(max_length=40)
+    # Of a capture, the business clock's reading at its outcome; of what a statement told, the line's
+    # `booked_at`, the processor's clock.
     occurred_at = models.DateTimeField()
+    # USD, signed as its settlement's totals are.
     amount = models.DecimalField(max_digits=14, decimal_places=2)
 
     class Meta:

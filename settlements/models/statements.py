@@ -42,16 +42,18 @@ class StatementImport(models.Model):
     # Days of the business clock in the lane's zone, both included.
     first_day = models.DateField()
     last_day = models.DateField()
+    # Balances at the processor in USD, before the first line and after the last.
     opening = models.DecimalField(max_digits=14, decimal_places=2)
     closing = models.DecimalField(max_digits=14, decimal_places=2)
     # False where the file names no balances: then they are the former closing and the lines' sum.
     balances_stated = models.BooleanField(default=True, db_default=True)
-    # The movements' own sum: opening + this = closing, or the file is set aside.
+    # The movements' own sum, USD: opening + this = closing, or the file is set aside.
     movement = models.DecimalField(max_digits=14, decimal_places=2)
     line_count = models.PositiveIntegerField()
     state = models.CharField(max_length=11, choices=ImportState.choices)
     reason = models.CharField(max_length=300, blank=True, default="")
     imported_by = models.CharField(max_length=150)
+    # Real clock, both; settlements count what a line tells from its file's `accepted_at` on.
     imported_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True, blank=True)
 
@@ -108,7 +110,9 @@ class StatementLine(models.Model):
     type = models.CharField(max_length=40)
     reference = models.CharField(max_length=128, blank=True, default="")
     processor_reference = models.CharField(max_length=128, blank=True, default="")
+    # The processor's own clock, as the file says it; its day in the lane's zone picks the fee terms.
     booked_at = models.DateTimeField()
+    # USD, signed as they move the processor's balance; the net is gross less fee.
     gross = models.DecimalField(max_digits=14, decimal_places=2)
     fee = models.DecimalField(max_digits=14, decimal_places=2)
     net = models.DecimalField(max_digits=14, decimal_places=2)
