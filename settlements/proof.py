@@ -51,7 +51,7 @@ CLOSING_EVENT: Final = {
 
 
 class Verdict(StrEnum):
-    """A tick's colour. `none`: there is nothing to prove here, and the tick says why."""
+    """A tick state, and a charge's. `none`: there is nothing to prove here, and the tick says why."""
 
     PROVED = "proved"
     AWAITING = "awaiting"

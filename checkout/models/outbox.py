@@ -17,7 +17,7 @@ class Door(models.TextChoices):
 class OutboxMessage(models.Model):
     """A committed message; `payload` holds the exact characters that are sent. Append-only by trigger.
 
-    Each one is either pending or published; triggers write the one and guard the way to the other.
+    Each one waits (pending) or is published; triggers write the one and guard the way to the other.
     """
 
     id = models.BigAutoField(primary_key=True)
