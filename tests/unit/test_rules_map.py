@@ -12,8 +12,8 @@ MAP = ROOT / "tests" / "RULES.md"
 NUMBERS = [f"R{number}" for number in range(1, 57)] + [f"F{number}" for number in range(1, 34)]
 # These must have tests now; the others may still be open.
 HELD_NOW = {
-    *(f"R{n}" for n in range(1, 57) if n not in {10, 17, 47}),
-    *(f"F{n}" for n in range(1, 34) if n not in {21, 28, 32}),
+    *(f"R{n}" for n in range(1, 57) if n != 10),
+    *(f"F{n}" for n in range(1, 34) if n not in {28, 32}),
 }
 ENTRY = re.compile(r"^\*\*([RF]\d+)\*\* (.+)$")
 TEST = re.compile(r"^- `(tests/[\w/]+\.py)::(test_\w+)`$")
