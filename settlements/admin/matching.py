@@ -272,7 +272,16 @@ def offers(found: Discrepancy, *, now: Moment) -> list[Offer]:
     subject = found.fingerprint.rpartition(":")[2]
     if found.code == Code.UNMATCHED:
         return _offers_for_line(int(subject), now=now)
+    if found.code == Code.NOT_CAPTURED:
+        # What the line names took nothing, so the line is another's.
+        own = _lines_of(UUID(subject))
+        return [offer for line_id in own for offer in _offers_for_line(line_id, now=now)]
     return _offers_for_attempt(UUID(subject), now=now)
+
+
+def _lines_of(attempt_id: UUID) -> list[int]:
+    own = StatementLine.objects.filter(key=attempt_id, type=LineType.CHARGE)
+    return list(own.order_by("pk").values_list("pk", flat=True))
 
 
 def _offers_for_line(line_id: int, *, now: Moment) -> list[Offer]:
@@ -297,9 +306,6 @@ def _offers_for_attempt(attempt_id: UUID, *, now: Moment) -> list[Offer]:
     attempt = Attempt.objects.filter(pk=attempt_id).first()
     if attempt is None:
         return []
-    own = StatementLine.objects.filter(key=attempt_id, type=LineType.CHARGE).values_list(
-        "pk", flat=True
-    )
     lines = pairing.unmatched_lines(like=pairing.like_attempt(attempt, now=now))
     return [
         *(
@@ -309,5 +315,5 @@ def _offers_for_attempt(attempt_id: UUID, *, now: Moment) -> list[Offer]:
             )
             for line in lines
         ),
-        Offer("other lines", match_link(lines=list(own), attempts=[attempt_id])),
+        Offer("other lines", match_link(lines=_lines_of(attempt_id), attempts=[attempt_id])),
     ]

@@ -9,11 +9,12 @@ from django.test import Client
 from django.urls import reverse
 
 from checkout.models import AttemptOutcome
-from settlements.models import STANDING, Discrepancy, Proposal
+from settlements.models import STANDING, Discrepancy, Proposal, StatementLine
 from settlements.roles import ANALYST, APPROVER, VIEWER
 from tests.factories import World
 from tests.factories_matches import WHY, doubtful, find, match_of, paid, proposed_match, told
 from tests.factories_roles import member
+from tests.situations import FUNDS
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/match/"
@@ -41,6 +42,25 @@ def decide(client: Client, proposal: Proposal, decision: str, seen: str = "") ->
         follow=True,
     )
     return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def test_a_line_of_a_declined_attempt_is_offered_with_another_attempt(
+    world: World, tmp_path: Path
+) -> None:
+    """What the line names took nothing: it is the line that is matched, never that attempt."""
+    attempt = doubtful(world)
+    world.gateway.answers = [FUNDS]
+    world.receive(declined := world.due_charge())
+    told(world, tmp_path, named=[(declined.attempts.get(), "199.00")])
+    found = Discrepancy.objects.get(code="not_captured")
+    ann = member(ANALYST, name="ann")
+
+    page = shown(ann, reverse("admin:settlements_discrepancy_change", args=[found.pk]))
+
+    line = StatementLine.objects.get(gross="199.00")
+    assert f"{PAGE}?line={line.pk}&amp;attempt={attempt.pk}" in page
+    assert f"attempt={declined.attempts.get().pk}" not in page
+    assert "Propose this match" in shown(ann, PAGE, line=line.pk, attempt=attempt.pk)
 
 
 def test_a_pair_is_offered_matched_and_approved(world: World, tmp_path: Path) -> None:
