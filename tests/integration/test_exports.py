@@ -21,7 +21,7 @@ from django.db.models import Sum
 
 from checkout.models import Charge, LedgerPosting
 from settlements.exports.csv_file import EXCEL, PLAIN, Dialect, write_csv
-from settlements.exports.journal import NotBalanced, NotOver, write_journal
+from settlements.exports.journal import NotBalanced, NotOver, journal_of_day, write_journal
 from settlements.exports.lists import LISTS, FilterNotTaken, conditions, named
 from settlements.exports.snapshot import snapshot
 from settlements.exports.xlsx_file import TooManyRows, write_xlsx
@@ -238,6 +238,35 @@ def test_a_journal_balances_and_comes_out_the_same(world: World) -> None:
     assert first == second
     assert debit == credit == said.debit == said.credit == Decimal("150.06")
     assert len(lines) == said.lines == LedgerPosting.objects.count()
+
+
+@pytest.mark.parametrize("lane", ["cis", "a,b", 'a"b', "a\nb", " a "])
+def test_a_day_s_hash_is_that_of_its_lines_in_the_journal_of_the_month(
+    world: World, lane: str
+) -> None:
+    """The database writes a day's lines for a close, COPY a month's: the same bytes, by two hands."""
+    world.clock.forward(days=1)
+    world.receive(world.due_charge())
+    edit("UPDATE checkout_ledgerposting SET lane = %s WHERE lane <> ''", lane)
+    head, *lines = csv_records(journal(this_month(world), today=date(2026, 3, 1))[0])
+    days = {line[:10] for line in lines}
+
+    for day in days | {b"2026-01-02"}:
+        text = head + b"".join(line for line in lines if line.startswith(day))
+        said = journal_of_day(day=date.fromisoformat(day.decode()))
+        assert said.sha256 == hashlib.sha256(text).hexdigest()
+    assert days
+
+
+def csv_records(text: bytes) -> list[bytes]:
+    """A file's records with their ends; a new line within quotes ends none."""
+    records, record = [], b""
+    for line in text.splitlines(keepends=True):
+        record += line
+        if record.count(b'"') % 2 == 0:
+            records.append(record)
+            record = b""
+    return records
 
 
 def test_a_trial_balance_carries_over(world: World) -> None:
