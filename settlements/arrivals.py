@@ -6,6 +6,7 @@ to the next; its hash decides whether it is new. One that cannot be read is a ro
 discrepancy, and is looked at again only if it changes.
 """
 
+import logging
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from checkout.clock import Ages, Moment
+from checkout.commit import is_lost
 from settlements.banking import import_bank_statement
 from settlements.formats.lines import Refused, Told
 from settlements.formats.source import Bounds, Torn, storable
@@ -26,6 +28,8 @@ from settlements.models import (
 )
 from settlements.spool import Progress
 from settlements.statements import NOTHING_TOLD, import_statement
+
+logger = logging.getLogger(__name__)
 
 BANK: Final = "bank"
 # Names under which transfer programs keep what is not complete yet.
@@ -125,7 +129,14 @@ def look_at_folder(
         if row is None:
             arriving += 1
         elif row.state == FileState.ARRIVING and taken + refused < MOST_A_TURN:
-            _decide(row, path, processors=processors, now=now, ages=ages, bounds=bounds)
+            try:
+                _decide(row, path, processors=processors, now=now, ages=ages, bounds=bounds)
+            except Exception as error:
+                # A fault of ours that this file brought to light: the others must still be read.
+                if is_lost(error):
+                    raise
+                logger.exception("statement file failed", extra={"path": name})
+                _refuse(row, f"reading it failed ({type(error).__name__}), see the log", now=now)
             taken += row.state not in {FileState.REFUSED, FileState.ARRIVING}
             refused += row.state == FileState.REFUSED
     _forget_what_is_gone(found, now=now)
@@ -214,6 +225,11 @@ def _decide(
     else:
         _note(row, taken)
     row.decided_at = now.real
+    row.save()
+
+
+def _refuse(row: StatementFile, reason: str, *, now: Moment) -> None:
+    row.state, row.reason, row.decided_at = FileState.REFUSED, reason, now.real
     row.save()
 
 

@@ -4,9 +4,11 @@ import gzip
 import os
 from datetime import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from checkout.clock import Ages
 from settlements import reconciliation
 from settlements.arrivals import Looked, look_at_folder
 from settlements.formats.source import Bounds
@@ -252,3 +254,25 @@ def test_a_time_beyond_the_calendar_stops_no_other_file(world, folder, created):
     )
     look(folder, world)
     assert look(folder, world) == Looked(taken=0, refused=1, arriving=0)
+
+
+def test_a_fault_of_ours_with_one_file_stops_no_other(world, folder):
+    """Whatever it is that a file brings to light: it is refused, and seen, and the next one is read."""
+    paid(world)
+    put(folder / LANE / "cis.csv", statement_text(DAY))
+    put(folder / "bank" / "day.xml", (FILES / "mock-bank-day-1.camt.053.001.08.xml").read_bytes())
+    look(folder, world)
+
+    # Only a lane's file needs the ages, so only its import fails.
+    looked = look_at_folder(
+        folder=folder,
+        processors={LANE: "sandbox"},
+        now=world.clock.now(),
+        ages=cast(Ages, None),
+        bounds=Bounds(),
+    )
+
+    assert looked == Looked(taken=1, refused=1, arriving=0)
+    assert states() == {f"{LANE}/cis.csv": "refused", "bank/day.xml": "imported"}
+    assert "AttributeError" in StatementFile.objects.get(state="refused").reason
+    assert StatementImport.objects.count() == 0
