@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Count, Q, QuerySet, Sum
 
 from checkout.clock import Moment
+from settlements.expectations import note_bank_days
 from settlements.formats.camt import Entry, Statement, read_statements
 from settlements.formats.lines import KEPT, BadRow, Refused, why_not_these_days
 from settlements.formats.source import Bounds, Source, Torn, opened
@@ -74,7 +75,9 @@ def import_bank_statement(
             ]
             _copy(statements, spool)
             source.must_be_unchanged()
-            released = _release({each.account for each in read}, now=now)
+            accounts = {each.account for each in read}
+            released = _release(accounts, now=now)
+            note_bank_days(accounts)
             return BankImported(statements, again=False, released=released)
 
 

@@ -22,6 +22,7 @@ from checkout.models import BulkRequeue, Case, CaseKind, RequeueDecision
 from settlements.days import Awaited, Days, days_to_prove
 from settlements.models import (
     NOTHING,
+    BankExpectation,
     BooksClose,
     Decision,
     ExpectationState,
@@ -147,13 +148,19 @@ def _by_cause(found: Sequence[_Opened]) -> list[str]:
 
 
 def files(*, now: Moment, terms: Terms) -> Draft | None:
-    """Days of lanes whose file became late, or came and was set aside."""
+    """Days of lanes whose file became late, or came and was set aside; late days of bank accounts.
+
+    A bank's statement that was set aside is told as the discrepancy it is.
+    """
     del now
     states = (ExpectationState.LATE, ExpectationState.QUARANTINED)
-    days = {
-        f"file:{day.lane}:{day.day}:{day.state}:{day.statement_id or ''}": day
-        for day in StatementExpectation.objects.filter(state__in=states).order_by("day", "lane")
+    lanes = StatementExpectation.objects.filter(state__in=states).order_by("day", "lane")
+    banks = BankExpectation.objects.filter(state=ExpectationState.LATE).order_by("day", "account")
+    days: dict[str, StatementExpectation | BankExpectation] = {
+        f"file:{day.lane}:{day.day}:{day.state}:{day.statement_id or ''}": day for day in lanes
     }
+    for each in banks:
+        days[f"file:bank:{each.account}:{each.day}:late:"] = each
     fresh = untold(list(days))[:MOST_SUBJECTS]
     if not fresh:
         return None
@@ -170,10 +177,11 @@ def files(*, now: Moment, terms: Terms) -> Draft | None:
     )
 
 
-def _file_line(day: StatementExpectation, terms: Terms) -> str:
+def _file_line(day: StatementExpectation | BankExpectation, terms: Terms) -> str:
+    whose = f"bank, {day.account}" if isinstance(day, BankExpectation) else day.lane
     if day.state == ExpectationState.LATE:
-        return f"- {day.lane} for {day.day}: late, it was due {instant(day.due_at, terms.zone)}"
-    return f"- {day.lane} for {day.day}: came and was set aside"
+        return f"- {whose} for {day.day}: late, it was due {instant(day.due_at, terms.zone)}"
+    return f"- {whose} for {day.day}: came and was set aside"
 
 
 # --- Approvals -------------------------------------------------------------------------------------

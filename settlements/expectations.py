@@ -1,5 +1,6 @@
-"""Which files are owed, for which days, in whose zone, and when they are late."""
+"""Which files are owed, by processors and by our banks, for which days, and when they are late."""
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -8,6 +9,8 @@ from django.db import IntegrityError, connection, transaction
 
 from checkout.clock import Ages, Moment
 from settlements.models import (
+    BankExpectation,
+    BankTerms,
     Covers,
     ExpectationState,
     StatementExpectation,
@@ -44,6 +47,39 @@ def agree_terms(
     return terms
 
 
+def agree_bank_terms(
+    *,
+    account: str,
+    from_day: date,
+    calendar: str,
+    time_zone: str,
+    due_days: int,
+    due_time: time,
+) -> BankTerms:
+    """Set that our bank owes us a statement of this account for each business day from `from_day` on.
+
+    What is expected already keeps its due time.
+    """
+    terms, _ = BankTerms.objects.update_or_create(
+        account=account,
+        defaults={
+            "from_day": from_day,
+            "calendar": calendar,
+            "time_zone": time_zone,
+            "due_days": due_days,
+            "due_time": due_time,
+        },
+    )
+    return terms
+
+
+def note_bank_days(accounts: Iterable[str]) -> None:
+    """Note on each expected day of these accounts which statement covers it, if any does."""
+    with connection.cursor() as cursor:
+        for account in sorted(accounts):
+            cursor.execute("SELECT settlements_note_bank_days(%s)", [account])
+
+
 def statement_zone(lane: str) -> ZoneInfo:
     """The zone in which a lane's files have their days; UTC where its terms name none we know."""
     terms = StatementTerms.objects.filter(lane=lane).first()
@@ -60,10 +96,12 @@ def day_start(*, lane: str, day: date) -> datetime:
 
 def mark_late_expectations(*, now: Moment) -> int:
     """Call every file late whose time has passed on the business clock; how many were not before."""
-    due = StatementExpectation.objects.filter(
-        state=ExpectationState.EXPECTED, due_at__lte=now.business
+    return sum(
+        each.objects.filter(state=ExpectationState.EXPECTED, due_at__lte=now.business).update(
+            state=ExpectationState.LATE
+        )
+        for each in (StatementExpectation, BankExpectation)
     )
-    return due.update(state=ExpectationState.LATE)
 
 
 def note_days(*, statement: StatementImport, state: ExpectationState, ages: Ages) -> int:

@@ -260,7 +260,7 @@ def _compare_and_record(
     """Compare what the scope holds, and add to the run's counts what that opened and cleared."""
     run.creators += _count("SELECT count(*) FROM reconcile_creator")
     if Kind.STATEMENT in kinds:
-        _execute(_EXPECTATIONS, {"statement_due": ages.statement_due})
+        _execute(_EXPECTATIONS, {**moments, "statement_due": ages.statement_due})
     _compare(kinds, moments)
     _execute(_REWRITING)
     run.opened += _count_new()

@@ -47,6 +47,8 @@ _SEEN_BY_FINANCE: Final = {
         "statementterms",
         "bankstatement",
         "bankentry",
+        "bankexpectation",
+        "bankterms",
         "settlement",
         "settlementline",
         "openperiod",
@@ -89,6 +91,7 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
         # Uploads statements, and says which files are owed.
         ("settlements", "statementimport", "add"),
         ("settlements", "statementterms", "change"),
+        ("settlements", "bankterms", "change"),
         # Assigns, notes, proposes, withdraws and opens again at the discrepancy desk.
         ("settlements", "discrepancy", "change"),
         # Proposes to close a day or a month.
@@ -118,6 +121,7 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
         ("checkout", "subscription", "change"),
         ("settlements", "statementimport", "add"),
         ("settlements", "statementterms", "change"),
+        ("settlements", "bankterms", "change"),
     },
 }
 

@@ -20,6 +20,7 @@ from settlements.days import captured_until
 from settlements.models import (
     NOTHING,
     STANDING,
+    BankExpectation,
     Code,
     Discrepancy,
     ExpectationState,
@@ -71,7 +72,13 @@ def bounds_of(*, day: date, now: Moment) -> Bounds:
 def open_items(*, day: date, now: Moment) -> list[OpenItem]:
     """Everything of this day or an earlier one that is open now, in order of its name."""
     bounds = bounds_of(day=day, now=now)
-    found = [*_files(bounds), *_in_doubt(bounds), *_discrepancies(bounds), *_cases(bounds)]
+    found = [
+        *_files(bounds),
+        *_bank_statements(bounds),
+        *_in_doubt(bounds),
+        *_discrepancies(bounds),
+        *_cases(bounds),
+    ]
     return sorted(found, key=lambda item: item.name)
 
 
@@ -102,6 +109,14 @@ def _files(bounds: Bounds) -> Iterator[OpenItem]:
             continue
         what = f"the file of {lane} for {day} is {state or 'not expected yet'}"
         yield OpenItem(f"file:{lane}:{day}", what, captured.get((lane, day), Tally()).usd)
+
+
+def _bank_statements(bounds: Bounds) -> Iterator[OpenItem]:
+    """Bank statements of this day or before that are late by now; one set aside is its discrepancy."""
+    late = BankExpectation.objects.filter(day__lte=bounds.day, state=ExpectationState.LATE)
+    for each in late:
+        what = f"the bank's statement of {each.account} for {each.day} is late"
+        yield OpenItem(f"file:bank:{each.account}:{each.day}", what, NOTHING)
 
 
 def _in_doubt(bounds: Bounds) -> Iterator[OpenItem]:

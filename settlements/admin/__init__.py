@@ -4,6 +4,7 @@ checkout imports nothing of this; pages that hang below its own do so by address
 """
 
 from settlements.admin import (
+    banks,
     books,
     captures,
     discrepancies,
@@ -17,6 +18,7 @@ from settlements.admin import (
 )
 
 __all__ = [
+    "banks",
     "books",
     "captures",
     "discrepancies",

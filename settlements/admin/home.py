@@ -23,6 +23,7 @@ from settlements.days import Awaited, Days, Stretch, days_to_prove
 from settlements.drafts import waiting_cases, waiting_closes, waiting_requeues
 from settlements.models import (
     STANDING,
+    BankExpectation,
     Decision,
     Discrepancy,
     ExpectationState,
@@ -216,6 +217,13 @@ def _late_files(days: Days, now: Moment) -> Iterator[Warning]:
         if len(late) == 1:
             text = f"The file of {one.lane} for {one.day} is late."
         yield Warning(text, f"{_list('expectation')}?state__exact=late")
+    late_at_banks = BankExpectation.objects.filter(state=ExpectationState.LATE)
+    if oldest := late_at_banks.order_by("day", "account").first():
+        text = f"The bank's statement of {oldest.account} for {oldest.day} is late."
+        if (count := late_at_banks.count()) > 1:
+            text = f"{count} bank statements are late, the oldest is for {oldest.day}."
+        link = reverse("admin:settlements_bankexpectation_changelist")
+        yield Warning(text, f"{link}?state__exact=late")
     if days.older:
         have = "day of a lane before" if days.older == 1 else "days of lanes before"
         text = f"{days.older} {have} {days.first} without an accepted file."

@@ -12,4 +12,20 @@ WITH zones AS MATERIALIZED (
 INSERT INTO settlements_statementexpectation (lane, day, time_zone, due_at, state)
 SELECT lane, day, zone, settlements_statement_due(lane, day, %(statement_due)s), 'expected'
 FROM days
-ON CONFLICT (lane, day) DO NOTHING
+ON CONFLICT (lane, day) DO NOTHING;
+
+-- A bank's statement is expected for each business day of an account that has terms, once that day is over.
+INSERT INTO settlements_bankexpectation (account, day, due_at, state)
+SELECT t.account, d::date,
+       settlements_bank_due(d::date, t.calendar, t.due_days, t.due_time, t.time_zone), 'expected'
+FROM settlements_bankterms t
+CROSS JOIN LATERAL (
+  SELECT coalesce(max(e.day) + 1, t.from_day) AS day FROM settlements_bankexpectation e
+  WHERE e.account = t.account
+) next
+CROSS JOIN LATERAL generate_series(
+  greatest(next.day, t.from_day)::timestamp,
+  settlements_local_day(%(business)s, t.time_zone) - interval '1 day', interval '1 day') AS d
+WHERE settlements_is_business_day(d::date, t.calendar)
+ON CONFLICT (account, day) DO NOTHING;
+SELECT settlements_note_bank_days(account) FROM settlements_bankterms

@@ -174,6 +174,13 @@ WHERE f.state = 'quarantined' AND EXISTS (
     AND (a.first_day, a.last_day, a.opening, a.closing, a.movement, a.line_count)
       = (f.first_day, f.last_day, f.opening, f.closing, f.movement, f.line_count))
 UNION ALL
+-- A bank's, as a processor's; one that came and was set aside is named below.
+SELECT 'late_file', 'bank:' || e.account || ':' || e.day, NULL, NULL, NULL, '', 0.00, 0.00,
+       'The bank''s statement of ' || e.account || ' for ' || e.day || ' was due '
+         || to_char(e.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC and has not arrived.'
+FROM settlements_bankexpectation e
+WHERE e.state IN ('expected', 'late') AND e.due_at <= %(business)s
+UNION ALL
 -- Stands until its file is taken away or replaced by one that can be read.
 SELECT 'unreadable_file', 'file:' || f.id, NULL, NULL, NULL, '', 0.00, 0.00,
        'The file ' || f.path || ' cannot be read: ' || f.reason

@@ -4,7 +4,13 @@ from decimal import Decimal
 from typing import Final
 
 from settlements.models.arrivals import FileState, StatementFile, StatementUpload
-from settlements.models.banking import BankEntry, BankStatement, Side
+from settlements.models.banking import (
+    BankEntry,
+    BankExpectation,
+    BankStatement,
+    BankTerms,
+    Side,
+)
 from settlements.models.books import BooksClose, CarriedOver, Span, books_digest
 from settlements.models.captures import Capture, ProofState
 from settlements.models.desk import (
@@ -91,7 +97,9 @@ __all__ = [
     "TOTALS",
     "ActionKind",
     "BankEntry",
+    "BankExpectation",
     "BankStatement",
+    "BankTerms",
     "BooksClose",
     "Capture",
     "CarriedOver",

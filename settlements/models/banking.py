@@ -3,7 +3,8 @@
 from django.db import models
 from django.db.models import Case, F, Q, When
 
-from settlements.models.statements import ImportState
+from settlements.calendar import FEDERAL_RESERVE
+from settlements.models.statements import ExpectationState, ImportState
 
 
 class Side(models.TextChoices):
@@ -130,3 +131,65 @@ class BankEntry(models.Model):
 
     def __str__(self) -> str:
         return self.reference or self.entry_reference or f"entry {self.number}"
+
+
+class BankTerms(models.Model):
+    """Which statements a bank owes us of an account: one for each of its business days, and when.
+
+    Without terms nothing is owed of an account. Terms that change concern the days that come.
+    """
+
+    account = models.CharField(max_length=34, unique=True)
+    # The first day a statement is owed for.
+    from_day = models.DateField()
+    calendar = models.CharField(max_length=40, default=FEDERAL_RESERVE)
+    time_zone = models.CharField(max_length=64, default="UTC")
+    # Due so many business days after its day, at this time of the zone.
+    due_days = models.PositiveSmallIntegerField(default=1)
+    due_time = models.TimeField()
+
+    class Meta:
+        verbose_name_plural = "bank terms"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(due_days__gte=1, due_days__lte=10) & ~Q(account="") & ~Q(calendar=""),
+                name="bank_terms_whole",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account}: a statement a business day"
+
+
+class BankExpectation(models.Model):
+    """A business day of an account that a statement of the bank must cover."""
+
+    account = models.CharField(max_length=34)
+    day = models.DateField()
+    # Business clock: the statement is late from here on.
+    due_at = models.DateTimeField()
+    state = models.CharField(
+        max_length=11, choices=ExpectationState.choices, default=ExpectationState.EXPECTED
+    )
+    # The accepted statement, or the newest one set aside.
+    statement = models.ForeignKey(
+        BankStatement, on_delete=models.PROTECT, null=True, blank=True, related_name="days"
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "day"], name="bank_expectation_once"),
+            models.CheckConstraint(
+                condition=Q(state__in=["expected", "late"], statement__isnull=True)
+                | Q(state__in=["arrived", "quarantined"], statement__isnull=False),
+                name="bank_expectation_state",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["due_at"], condition=~Q(state="arrived"), name="bank_expectation_open"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.day}"

@@ -39,6 +39,7 @@ PAGES: dict[str, set[str]] = {
     "admin:checkout_hold_place": {OPERATOR},
     "admin:settlements_statementimport_upload": {ANALYST, OPERATOR},
     "admin:settlements_statementterms_agree": {ANALYST, OPERATOR},
+    "admin:settlements_bankterms_agree": {ANALYST, OPERATOR},
     "admin:auth_user_changelist": set(),
     "admin:auth_group_changelist": set(),
 }

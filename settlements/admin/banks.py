@@ -1,0 +1,118 @@
+"""Which statements our banks owe us of which accounts, and which came."""
+
+from datetime import timedelta
+from typing import Any, Final
+from zoneinfo import available_timezones
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+
+from checkout import wiring
+from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, in_commit, month_filter
+from settlements.calendar import FEDERAL_RESERVE
+from settlements.expectations import agree_bank_terms
+from settlements.models import BankExpectation, BankTerms
+
+# Days before today that may still be owed: what is older is looked for by hand.
+OLDEST: Final = 400
+DayFilter = month_filter("month", "month", lambda first, last: Q(day__gte=first, day__lte=last))
+AGREE: Final = Question(
+    action="agree",
+    title="Set an account's bank terms",
+    consequence="A statement is owed for each business day of the calendar. Days already expected keep "
+    "their due time.",
+    verb="Set them",
+)
+
+
+class BankTermsForm(ReasonForm):
+    """For which days, and until when, a bank owes statements of an account."""
+
+    account = forms.CharField(
+        max_length=34, help_text="IBAN, or the bank's own number, as its statements write it."
+    )
+    from_day = forms.DateField(label="From", help_text="The first day owed, such as 2026-02-02.")
+    calendar = forms.CharField(
+        max_length=40,
+        initial=FEDERAL_RESERVE,
+        help_text="Whose holidays are no business days. Weekends never are.",
+    )
+    time_zone = forms.CharField(
+        max_length=64, initial="UTC", help_text="Of the due time, such as Asia/Almaty."
+    )
+    due_days = forms.IntegerField(
+        min_value=1, max_value=10, initial=1, help_text="Business days after the day it covers."
+    )
+    due_time = forms.TimeField(initial="09:00", help_text="In that zone, such as 09:00.")
+    field_order = [
+        "account",
+        "from_day",
+        "calendar",
+        "time_zone",
+        "due_days",
+        "due_time",
+        "reason",
+    ]
+
+    def clean_from_day(self) -> Any:
+        day, today = self.cleaned_data["from_day"], wiring.clock().business_now().date()
+        if not timedelta() <= today - day + timedelta(days=OLDEST) <= timedelta(days=2 * OLDEST):
+            raise forms.ValidationError(f"A day at most {OLDEST} days from {today}.")
+        return day
+
+    def clean_time_zone(self) -> str:
+        zone: str = self.cleaned_data["time_zone"]
+        if zone not in available_timezones():
+            raise forms.ValidationError(
+                f"{zone!r} is no zone; write one such as Asia/Almaty or UTC"
+            )
+        return zone
+
+
+@admin.register(BankTerms)
+class BankTermsAdmin(ReadOnlyAdmin):
+    list_display = ("account", "from_day", "calendar", "time_zone", "due_days", "due_time")
+    list_display_links = None
+    ordering = ("account",)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.agree_view)
+        return [path("agree/", view, name="settlements_bankterms_agree"), *super().get_urls()]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"may_agree": self.has_decide_permission(request), **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def agree_view(self, request: HttpRequest) -> HttpResponse:
+        """Set an account's terms, with a reason."""
+        if not self.has_decide_permission(request):
+            raise PermissionDenied
+        form = BankTermsForm(request.POST or None)
+        if form.is_valid():
+            said = {name: form.cleaned_data[name] for name in form.cleaned_data if name != "reason"}
+            terms = in_commit(lambda _: agree_bank_terms(**said))
+            self.log_change(request, terms, f"{terms}: {form.cleaned_data['reason']}")
+            self.message_user(request, f"Set: {terms}", messages.SUCCESS)
+            return HttpResponseRedirect(reverse("admin:settlements_bankterms_changelist"))
+        context = self.admin_site.each_context(request) | {
+            "title": AGREE.title,
+            "question": AGREE,
+            "form": form,
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "admin/decide.html", context)
+
+
+@admin.register(BankExpectation)
+class BankExpectationAdmin(ReadOnlyAdmin):
+    list_display = ("day", "account", "due_at", "state", "statement")
+    list_filter = ("state", DayFilter)
+    list_select_related = ("statement",)
+    ordering = ("-day", "account")
