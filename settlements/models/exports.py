@@ -56,7 +56,7 @@ class ExportRun(models.Model):
     # The moment of the snapshot that was read.
     as_of = models.DateTimeField(null=True, blank=True)
     rows = models.PositiveBigIntegerField(null=True, blank=True)
-    total = models.DecimalField(max_digits=16, decimal_places=2, null=True, blank=True)
+    total = models.DecimalField(max_digits=14, decimal_places=2, null=True, blank=True)
     size = models.PositiveBigIntegerField(null=True, blank=True)
     sha256 = models.CharField(max_length=64, blank=True, default="")
     # Its name in the folder of exports.
