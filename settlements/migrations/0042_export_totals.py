@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('settlements', '0040_run_ended'),
+        ('settlements', '0041_bank_expectations'),
     ]
 
     operations = [
