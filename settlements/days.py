@@ -188,9 +188,9 @@ def captures_in(*, proof: str, stretch: Stretch | None, lane: str) -> Tally:
     return _sum(agreeing)
 
 
-def captured_until(*, day: date) -> Mapping[LaneDay, Tally]:
+def captured_until(*, day: date, since: date = date.min) -> Mapping[LaneDay, Tally]:
     """Captures by lane and the lane's own day, up to this one."""
-    return _captures(last=day)
+    return _captures(first=since, last=day)
 
 
 def _has_older(horizon: date) -> bool:

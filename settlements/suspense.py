@@ -16,15 +16,18 @@ from django.db.models import Exists, OuterRef, Q
 from checkout.clock import Moment
 from checkout.models import Attempt, AttemptOutcome, Case, CaseKind, ChargeState
 from checkout.tallies import Tally
-from settlements.days import captured_until
+from settlements.days import captured_until, closed_through
 from settlements.models import (
     NOTHING,
     STANDING,
     BankExpectation,
+    CarriedOver,
     Code,
+    Decision,
     Discrepancy,
     ExpectationState,
     Kind,
+    Span,
     StatementExpectation,
     StatementLine,
 )
@@ -99,9 +102,14 @@ def incidents_of(*, day: date, now: Moment) -> dict[str, int]:
 
 
 def _files(bounds: Bounds) -> Iterator[OpenItem]:
-    """Files of this day or before that are not accepted; also of a lane that owes none yet."""
-    captured = captured_until(day=bounds.day)
-    files = StatementExpectation.objects.filter(day__lte=bounds.day)
+    """Files of this day or before that are not accepted; also of a lane that owes none yet.
+
+    Read from the oldest of them on: what lies before was accepted, or the close of its day would have
+    carried it over, and no capture is dated into a closed day.
+    """
+    since = _oldest_file_open(bounds.day)
+    captured = captured_until(day=bounds.day, since=since)
+    files = StatementExpectation.objects.filter(day__gte=since, day__lte=bounds.day)
     known = {(file.lane, file.day): file.state for file in files}
     for lane, day in sorted(captured.keys() | known.keys()):
         state = known.get((lane, day))
@@ -117,6 +125,23 @@ def _bank_statements(bounds: Bounds) -> Iterator[OpenItem]:
     for each in late:
         what = f"the bank's statement of {each.account} for {each.day} is late"
         yield OpenItem(f"file:bank:{each.account}:{each.day}", what, NOTHING)
+
+
+def _oldest_file_open(day: date) -> date:
+    """The first day of which a file may be open; without a close it is the first day there is."""
+    closed = closed_through()
+    if closed is None:
+        return date.min
+    owed = StatementExpectation.objects.filter(day__lte=day).exclude(state=ExpectationState.ARRIVED)
+    carried = CarriedOver.objects.filter(
+        close__span=Span.DAY,
+        close__decision=Decision.APPROVED,
+        close__first_day=closed,
+        name__startswith="file:",
+    )
+    names = carried.values_list("name", flat=True)
+    days = [date.fromisoformat(name.rpartition(":")[2]) for name in names]
+    return min([closed, day, *days, *owed.order_by("day").values_list("day", flat=True)[:1]])
 
 
 def _in_doubt(bounds: Bounds) -> Iterator[OpenItem]:

@@ -16,12 +16,20 @@ from django.db import Error, IntegrityError, connection, transaction
 from checkout import ledger
 from checkout.clock import Moment
 from checkout.gateways import Approved, InDoubt
-from checkout.models import Attempt, Charge, EntryKind, LedgerAccount, LedgerEntry
+from checkout.models import Attempt, AttemptTally, Charge, EntryKind, LedgerAccount, LedgerEntry
 from settlements import books, days, reconciliation
 from settlements.exports.journal import journal_of_day, write_journal
-from settlements.models import STANDING, BooksClose, CarriedOver, Decision, Discrepancy, Span
+from settlements.models import (
+    STANDING,
+    BooksClose,
+    CarriedOver,
+    Decision,
+    Discrepancy,
+    Span,
+)
 from settlements.roles import APPROVER
-from tests.factories import World
+from settlements.suspense import open_items
+from tests.factories import LANE, World
 from tests.factories_roles import pages_at, user_of
 from tests.factories_settlements import statement_text, take_in
 
@@ -133,6 +141,26 @@ def test_what_is_open_is_carried_over_by_name_and_reason(world: World) -> None:
     over(world)
     following = closed(world, day + timedelta(days=1))
     assert dict(following.carried.values_list("name", "reason")) == carried
+
+
+def test_r47_a_file_is_carried_on_and_on_and_no_day_long_closed_is_read(world: World) -> None:
+    paid(world)
+    first = over(world)
+    for back in range(3):
+        close = closed(world, first + timedelta(days=back), file="asked for")
+        assert f"file:{LANE}:{first}" in close.carried.values_list("name", flat=True)
+        over(world)
+    AttemptTally.objects.create(
+        slot=world.clock.business_now() - timedelta(days=200),
+        lane=LANE,
+        outcome="captured",
+        count=1,
+        usd=Decimal("1.00"),
+    )
+
+    found = open_items(day=first + timedelta(days=3), now=world.clock.now())
+
+    assert min(item.name for item in found) == f"file:{LANE}:{first}"
 
 
 def test_a_reason_for_nothing_that_is_open_is_refused(world: World, tmp_path: Path) -> None:
