@@ -47,6 +47,8 @@ PAGES = {
     "charges": "/admin/checkout/charge/",
     "cases": "/admin/checkout/case/",
     "in-doubt": "/admin/in-doubt/",
+    "captures": "/admin/settlements/capture/?proof=awaiting",
+    "bank-expectations": "/admin/settlements/bankexpectation/",
     "discrepancies": "/admin/settlements/discrepancy/",
 }
 
