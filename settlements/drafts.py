@@ -21,7 +21,9 @@ from checkout.clock import Moment
 from checkout.models import BulkRequeue, Case, CaseKind, RequeueDecision
 from settlements.days import Awaited, Days, days_to_prove
 from settlements.models import (
+    ABOUT_FILES,
     NOTHING,
+    OF_A_DAY,
     BankExpectation,
     BooksClose,
     Decision,
@@ -33,7 +35,7 @@ from settlements.models import (
     StatementExpectation,
     Way,
 )
-from settlements.paging import ABOUT_FILES, Limits, Reason, Standing, standing
+from settlements.paging import Limits, Reason, Standing, standing
 
 # Of one notice; what is beyond is told by the next.
 MOST_SUBJECTS: Final = 20_000
@@ -85,8 +87,7 @@ _OPENED: Final = """
                                 d.difference) AS subject
           FROM settlements_discrepancy d
           WHERE d.cleared_at IS NULL AND d.resolved_at IS NULL
-            -- A lane's day is told as its file; a bank's statement, or a second file, by nothing else.
-            AND NOT (d.code = ANY(%s) AND d.fingerprint ~ ':[0-9]{4}-[0-9]{2}-[0-9]{2}$')) d
+            AND NOT (d.code = ANY(%s) AND d.fingerprint ~ %s)) d
     WHERE NOT EXISTS (SELECT 1 FROM settlements_noticeitem i WHERE i.subject = d.subject)
     ORDER BY opened_at, id LIMIT %s
 """
@@ -112,7 +113,8 @@ def opened_discrepancies(*, now: Moment, terms: Terms) -> Draft | None:
     if recent.exists():
         return None
     with connection.cursor() as cursor:
-        cursor.execute(_OPENED, [[code.value for code in ABOUT_FILES], MOST_SUBJECTS])
+        codes = [code.value for code in ABOUT_FILES]
+        cursor.execute(_OPENED, [codes, OF_A_DAY, MOST_SUBJECTS])
         found = [_Opened(*row) for row in cursor.fetchall()]
     if not found:
         return None

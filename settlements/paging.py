@@ -1,24 +1,20 @@
 """When the pager rings for finance: above a set count or USD, or when nothing compares any more.
 
-One cent pages nobody. A late file is told to finance and rings no pager either, however many days it
-covers: its own discrepancies are not counted here.
+One cent pages nobody. A day's file that is late or set aside is told to finance and rings no pager
+either, however many days it covers: its own discrepancies are not counted here.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Final
 
 from django.db.models import Count, F, Sum
 from django.db.models.functions import Abs
 
-from settlements.models import NOTHING, STANDING, Code, Discrepancy, RunMode
+from settlements.models import NAMED_AS_FILES, NOTHING, STANDING, Discrepancy, RunMode
 from settlements.readings import freshness
 from settlements.topic import topic_read_at
-
-# What a notice about files tells, and no other.
-ABOUT_FILES: Final = (Code.LATE_FILE, Code.QUARANTINED_FILE)
 
 
 class Reason(Enum):
@@ -63,7 +59,7 @@ def standing(*, now: datetime) -> Standing:
     """What stands at this real time, and how old the last pass and the last reading of the topic are."""
     found = (
         Discrepancy.objects.filter(STANDING)
-        .exclude(code__in=ABOUT_FILES)
+        .exclude(NAMED_AS_FILES)
         .aggregate(number=Count("id"), money=Sum(Abs(F("difference"))))
     )
     passes = {last.mode: last.age(now) for last in freshness()}

@@ -1,15 +1,14 @@
 """What is still open of a day that is to be closed: each thing by name, with the USD at stake.
 
 A file that is not accepted, an attempt in doubt, a discrepancy that stands, a case that nobody closed.
-What other people or days already name is not named twice: an in-doubt case is its attempt, a late or
-quarantined file is that file.
+What other people or days already name is not named twice: an in-doubt case is its attempt, a
+day's late or quarantined file is that file.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Final
 
 from django.db.models import Exists, OuterRef, Q
 
@@ -18,11 +17,11 @@ from checkout.models import Attempt, AttemptOutcome, Case, CaseKind, ChargeState
 from checkout.tallies import Tally
 from settlements.days import captured_until, closed_through
 from settlements.models import (
+    NAMED_AS_FILES,
     NOTHING,
     STANDING,
     BankExpectation,
     CarriedOver,
-    Code,
     Decision,
     Discrepancy,
     ExpectationState,
@@ -30,13 +29,6 @@ from settlements.models import (
     Span,
     StatementExpectation,
     StatementLine,
-)
-
-# Of a lane's day that no accepted file covers: that day is named already. A bank's statement, or
-# another file of a covered day, is named by nothing else.
-_NAMED_AS_FILES: Final = Q(
-    code__in=(Code.LATE_FILE, Code.QUARANTINED_FILE),
-    fingerprint__regex=r":[0-9]{4}-[0-9]{2}-[0-9]{2}$",
 )
 
 
@@ -166,7 +158,7 @@ def _discrepancies(bounds: Bounds) -> Iterator[OpenItem]:
         | Q(charge__isnull=True, key__isnull=True)
         | Q(Exists(lines), kind=Kind.STATEMENT)
     )
-    standing = Discrepancy.objects.filter(STANDING).exclude(_NAMED_AS_FILES)
+    standing = Discrepancy.objects.filter(STANDING).exclude(NAMED_AS_FILES)
     for found in standing.filter(of_the_day):
         what = f"{found.kind}, {found.code.replace('_', ' ')}: {found.explanation}"
         yield OpenItem(f"discrepancy:{found.pk}", what[:300], abs(found.difference))

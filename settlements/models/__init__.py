@@ -24,6 +24,9 @@ from settlements.models.desk import (
     ways_of,
 )
 from settlements.models.discrepancies import (
+    ABOUT_FILES,
+    NAMED_AS_FILES,
+    OF_A_DAY,
     STANDING,
     Code,
     Discrepancy,
@@ -90,8 +93,11 @@ from settlements.models.telling import (
 NOTHING: Final = Decimal("0.00")
 
 __all__ = [
+    "ABOUT_FILES",
     "LONGEST_QUERY",
+    "NAMED_AS_FILES",
     "NOTHING",
+    "OF_A_DAY",
     "STANDING",
     "SUMS",
     "TOTALS",

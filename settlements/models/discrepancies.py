@@ -88,6 +88,12 @@ class Code(models.TextChoices):
     REWRITTEN = "rewritten"
 
 
+# About files. Where the subject ends with a day, that day's file is told and carried over already; any
+# other file that is set aside, a bank's or a second one of a covered day, is named by nothing else.
+ABOUT_FILES: Final = (Code.LATE_FILE, Code.QUARANTINED_FILE)
+OF_A_DAY: Final = ":[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+NAMED_AS_FILES: Final = Q(code__in=ABOUT_FILES, fingerprint__regex=OF_A_DAY)
+
 # Neither cleared by evidence nor resolved by two people; in the words of the partial index.
 STANDING: Final = Q(cleared_at__isnull=True, resolved_at__isnull=True)
 

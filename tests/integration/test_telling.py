@@ -552,3 +552,5 @@ def test_a_bank_s_statement_that_is_set_aside_is_told(world: World, tmp_path: Pa
 
     assert notice.kind == NoticeKind.DISCREPANCIES
     assert "statement, quarantined file: 1, 0.00 USD absolute" in notice.text
+    # What is told as a discrepancy counts for the pager as one.
+    assert standing(now=world.clock.real_now()).count == 1
