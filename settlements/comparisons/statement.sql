@@ -156,14 +156,15 @@ FROM settlements_statementexpectation d
 LEFT JOIN settlements_statementimport f ON f.id = d.statement_id
 WHERE d.state = 'quarantined' OR d.state <> 'arrived' AND d.due_at <= %(business)s
 UNION ALL
--- Another file of days that were covered when it came, unless it says the same: two people look at it.
+-- Another file of days that an earlier one covers, unless it says the same: two people look at it. Which
+-- came first decides, not which was accepted first: both may have waited for the file before them.
 SELECT 'quarantined_file', 'import:' || f.id, NULL, NULL, NULL, f.lane, 0.00, 0.00,
        'The statement of ' || f.lane || ' for ' || f.first_day || ' to ' || f.last_day || ' ('
-         || f.file_name || ') is set aside: ' || f.reason
+         || f.file_name || ') is set aside, and another file covers its days: ' || f.reason
 FROM settlements_statementimport f
 WHERE f.state = 'quarantined' AND EXISTS (
   SELECT 1 FROM settlements_statementimport a
-  WHERE a.lane = f.lane AND a.state = 'accepted' AND a.id < f.id AND a.accepted_at <= f.imported_at
+  WHERE a.lane = f.lane AND a.state = 'accepted' AND a.id < f.id
     AND a.first_day <= f.last_day AND a.last_day >= f.first_day
 ) AND NOT EXISTS (
   -- A day of it that nothing covers is named above.
@@ -187,7 +188,8 @@ SELECT 'unreadable_file', 'file:' || f.id, NULL, NULL, NULL, '', 0.00, 0.00,
 FROM settlements_statementfile f
 WHERE f.state = 'refused'
 UNION ALL
--- Until the same statement, or one of the same days, is accepted.
+-- Until the same statement, or one of the same day, that came later is accepted; one that only says
+-- again what was accepted is no news.
 SELECT 'quarantined_file', 'bank:' || b.id, NULL, NULL, NULL, '', 0.00, 0.00,
        'The bank statement ' || b.statement_id || ' of ' || b.account || ' to ' || b.last_day
          || ' is set aside: ' || b.reason
@@ -195,4 +197,6 @@ FROM settlements_bankstatement b
 WHERE b.state = 'quarantined' AND NOT EXISTS (
   SELECT 1 FROM settlements_bankstatement a
   WHERE a.account = b.account AND a.state = 'accepted'
-    AND (a.statement_id = b.statement_id OR a.last_day = b.last_day))
+    AND (a.statement_id = b.statement_id OR a.last_day = b.last_day)
+    AND (a.id > b.id OR (a.first_day, a.last_day, a.opening, a.closing, a.movement, a.entry_count)
+      = (b.first_day, b.last_day, b.opening, b.closing, b.movement, b.entry_count)))

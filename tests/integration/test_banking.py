@@ -152,6 +152,30 @@ def test_two_statements_of_a_day_without_numbers_follow_each_other(world, tmp_pa
     assert second.state == "accepted", second.reason
 
 
+def test_a_second_statement_of_a_day_that_is_set_aside_is_named(world, tmp_path):
+    """R40: the morning's was accepted; the evening's has a hole, until the bank sends the true one."""
+    unnumbered = DAY_1.replace(b"<ElctrncSeqNb>1</ElctrncSeqNb>", b"")
+    take_in(unnumbered, tmp_path, world)
+    evening = DAY_2.replace(b"<ElctrncSeqNb>2</ElctrncSeqNb>", b"").replace(
+        b"2026-01-06", b"2026-01-05"
+    )
+    (hole,) = take_in(evening, tmp_path, world, name="evening.xml").statements
+    # The first one's own words in another file are no news.
+    take_in(unnumbered.replace(b"\n", b"\n\n", 1), tmp_path, world, name="again.xml")
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+
+    found = Discrepancy.objects.get(cleared_at__isnull=True)
+    assert (found.code, found.fingerprint) == (
+        Code.QUARANTINED_FILE,
+        f"statement:quarantined_file:bank:{hole.pk}",
+    )
+
+    true = evening.replace(b'"USD">1987.44<', b'"USD">1949.22<')
+    take_in(true, tmp_path, world, name="corrected.xml")
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    assert not Discrepancy.objects.filter(cleared_at__isnull=True).exists()
+
+
 def test_a_statement_of_days_to_come_is_refused(world, tmp_path):
     """A typing error in a year would put every later statement aside."""
     with pytest.raises(Refused, match="ends on 2062-01-05"):

@@ -181,6 +181,30 @@ def test_a_day_is_covered_once(world, tmp_path):
     again = take_in(statement_text(DAY, NEXT), world=world, folder=tmp_path).statement
 
     assert again.reason == "2026-01-31 is covered by another file already"
+    look_again(world)
+    assert named() == [(Code.QUARANTINED_FILE, "0.00", "0.00")]
+
+
+def test_a_second_file_that_waited_beside_the_first_is_named_once_that_is_accepted(world, tmp_path):
+    """R40: both came early and say other things; the one that is taken up hides the other from nobody."""
+    paid(world)
+    take_in(statement_text(DAY), world=world, folder=tmp_path)
+    early = statement_text(NEXT + timedelta(days=1))
+    other = early.replace("19.11", "19.12")
+    for text in (early, other):
+        aside = take_in(text, world=world, folder=tmp_path).statement
+        assert "have no accepted file yet" in aside.reason
+
+    world.clock.forward(seconds=60)
+    released = take_in(statement_text(NEXT), world=world, folder=tmp_path).released
+    look_again(world)
+
+    assert [file.first_day.day for file in released] == [2]
+    assert named() == [(Code.QUARANTINED_FILE, "0.00", "0.00")]
+    found = Discrepancy.objects.get(cleared_at__isnull=True)
+    assert "another file covers its days" in found.explanation
+    reconciliation.reconcile(clock=world.clock, ages=world.ages)
+    assert len(named()) == 1
 
 
 def test_a_type_that_nobody_agreed_on_sets_the_file_aside(world, tmp_path):
