@@ -221,7 +221,7 @@ def _rows(sql: str, **values: Any) -> list[tuple[Any, ...]]:
     return rows
 
 
-# By lane-days: is there an accepted file of that day?
+# By lane-days: does an accepted file cover that day, as the comparison and home see it?
 _CAPTURED: Final = """
     WITH zones AS MATERIALIZED (
       SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementterms
@@ -235,9 +235,8 @@ _CAPTURED: Final = """
         AND t.slot < (%(last)s::date + 2)::timestamp AT TIME ZONE 'UTC'
       GROUP BY 1, 2
     )
-    SELECT EXISTS (SELECT 1 FROM settlements_statementimport f
-                   WHERE f.lane = d.lane AND f.state = 'accepted'
-                     AND d.day BETWEEN f.first_day AND f.last_day) AS told,
+    SELECT EXISTS (SELECT 1 FROM settlements_statementexpectation e
+                   WHERE e.lane = d.lane AND e.day = d.day AND e.state = 'arrived') AS told,
            sum(d.count)::bigint, sum(d.usd)
     FROM days d WHERE d.day BETWEEN %(first)s AND %(last)s
     GROUP BY 1

@@ -16,6 +16,7 @@ from checkout.gateways import DeclineClass, Declined
 from checkout.models import Attempt, Charge, ChargeState
 from checkout.tallies import Tally
 from settlements import payouts, reconciliation
+from settlements.days import days_to_prove
 from settlements.models import BankEntry, StatementLine
 from settlements.month import Landed, Recovery, billed_in, landed_in, recovery_in
 from settlements.roles import VIEWER
@@ -244,6 +245,25 @@ def test_r38_a_cent_between_our_records_and_the_file_is_the_remainder(
     assert [words for words, usd in january.causes.items() if usd] == [
         "captured by our records, less what the files charge on the same days"
     ]
+
+
+def test_a_day_is_covered_where_its_expectation_says_so(world: World, tmp_path: Path) -> None:
+    """R53: as on home, in the lists and in the comparison, whatever days a file says it is of."""
+    collected(world)
+    stated(world, tmp_path)
+    edit(
+        "UPDATE settlements_statementexpectation SET state = 'late', statement_id = NULL"
+        " WHERE day = %s",
+        LAST_OF_JANUARY,
+    )
+
+    january = landed_in(**JANUARY)
+
+    (waiting,) = days_to_prove(now=world.clock.business_now()).awaiting
+    assert waiting.day == LAST_OF_JANUARY
+    assert january.awaiting == waiting.captures == Tally(2, Decimal("218.99"))
+    assert january.told == Tally()
+    assert_explained(january)
 
 
 # --- Uncollected and recovered -------------------------------------------------------------------
