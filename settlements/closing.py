@@ -309,18 +309,26 @@ _GATHER: Final = """
       CROSS JOIN LATERAL (
         SELECT * FROM settlements_statementline s
         WHERE s.key = c.id AND s.type = 'charge' AND NOT EXISTS (
-          SELECT 1 FROM settlements_matchedline m
-          JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
-          WHERE m.line_id = s.id AND m.in_force AND p.decided_at + %(offset)s < c.cut)
+          SELECT 1 FROM (
+            SELECT p.* FROM settlements_matchedline m
+            JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+            WHERE m.line_id = s.id AND m.in_force AND p.decided_at + %(offset)s < c.cut OFFSET 0
+          ) approved
+          WHERE settlements_match_holds(id, count, absolute, net))
         UNION ALL
-        -- Lines matched by hand. Of one line and several attempts the largest bears the fee, too.
-        SELECT s.* FROM settlements_matchedattempt m
-        JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
-        JOIN settlements_matchedline t ON t.proposal_id = p.id
+        -- Lines matched by hand, while that match is believed; one that is not leaves a line to whom it
+        -- names. Of one line and several attempts the largest bears the fee, too.
+        SELECT s.* FROM (
+          SELECT p.* FROM settlements_matchedattempt m
+          JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+          WHERE m.attempt_id = c.id AND m.in_force AND p.decided_at + %(offset)s < c.cut AND NOT EXISTS (
+            SELECT 1 FROM settlements_matchedattempt o WHERE o.proposal_id = m.proposal_id
+              AND (-o.amount, o.attempt_id) < (-m.amount, m.attempt_id))
+          OFFSET 0
+        ) approved
+        JOIN settlements_matchedline t ON t.proposal_id = approved.id
         JOIN settlements_statementline s ON s.id = t.line_id
-        WHERE m.attempt_id = c.id AND m.in_force AND p.decided_at + %(offset)s < c.cut AND NOT EXISTS (
-          SELECT 1 FROM settlements_matchedattempt o WHERE o.proposal_id = m.proposal_id
-            AND (-o.amount, o.attempt_id) < (-m.amount, m.attempt_id))
+        WHERE settlements_match_holds(approved.id, approved.count, approved.absolute, approved.net)
         UNION ALL
         SELECT * FROM settlements_statementline s
         WHERE s.reference = c.id::text

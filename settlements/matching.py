@@ -26,6 +26,7 @@ from checkout.moves import locked_attempt
 from checkout.outcomes import record_outcome
 from checkout.verdicts import NotInDoubt, require_silence
 from settlements.models import (
+    BELIEVED,
     NOTHING,
     STANDING,
     ActionKind,
@@ -254,11 +255,11 @@ def _require_nothing_beside(lines: Sequence[StatementLine], attempts: Sequence[A
 
 
 def _own_lines(attempt_ids: Collection[UUID]) -> Sequence[StatementLine]:
-    """Lines of accepted files that name these attempts, but for those matched with others."""
+    """Lines of accepted files that name these attempts, but for those that a match holds elsewhere."""
     named = StatementLine.objects.filter(
         key__in=attempt_ids, type=LineType.CHARGE, statement__state=ImportState.ACCEPTED
     )
-    elsewhere = MatchedLine.objects.filter(in_force=True, proposal__decision=Decision.APPROVED)
+    elsewhere = MatchedLine.objects.filter(BELIEVED, key__in=attempt_ids)
     return list(named.exclude(pk__in=elsewhere.values("line_id")).order_by("pk"))
 
 

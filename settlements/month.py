@@ -242,7 +242,8 @@ _CAPTURED: Final = """
     GROUP BY 1
 """
 
-# By the capture's own day. One that was in doubt was captured with its correction already.
+# By the capture's own day. One that was in doubt was captured with its correction already. What was
+# posted stands in the books, also of a match that is believed no more, until that is taken apart.
 _CORRECTED: Final = """
     SELECT count(*), coalesce(sum(m.correction), 0.00)
     FROM settlements_matchedattempt m

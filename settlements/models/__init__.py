@@ -48,7 +48,7 @@ from settlements.models.marks import (
     TopicProgress,
     TopicRecord,
 )
-from settlements.models.matches import MatchedAttempt, MatchedLine
+from settlements.models.matches import BELIEVED, MatchedAttempt, MatchedLine
 from settlements.models.payouts import (
     SUMS,
     GatheredStatement,
@@ -94,6 +94,7 @@ NOTHING: Final = Decimal("0.00")
 
 __all__ = [
     "ABOUT_FILES",
+    "BELIEVED",
     "LONGEST_QUERY",
     "NAMED_AS_FILES",
     "NOTHING",

@@ -5,13 +5,27 @@ one side, attempts on the other, one of them alone on its side. The triggers of 
 what is said here, for raw SQL too.
 """
 
+from typing import Final
+
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Func, Q
 
 from checkout.models import Attempt, Creator, LedgerEntry
 from checkout.money import CENT
-from settlements.models.desk import Proposal
+from settlements.models.desk import Decision, Proposal
 from settlements.models.statements import StatementLine
+
+# Rows of approved matches of which every row still reads as two people approved it (migration 0033).
+BELIEVED: Final = Q(in_force=True, proposal__decision=Decision.APPROVED) & Q(
+    Func(
+        F("proposal_id"),
+        F("proposal__count"),
+        F("proposal__absolute"),
+        F("proposal__net"),
+        function="settlements_match_holds",
+        output_field=models.BooleanField(),
+    )
+)
 
 
 class MatchedLine(models.Model):

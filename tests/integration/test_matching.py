@@ -13,6 +13,7 @@ from checkout import ledger, rescue
 from checkout.gateways import Approved, DeclineClass, Declined
 from checkout.models import Attempt, AttemptOutcome, ChargeState, EntryKind, LedgerEntry
 from settlements import books, matching, reconciliation, resolving
+from settlements.closing import close_periods
 from settlements.exports.journal import journal_of_day
 from settlements.models import (
     STANDING,
@@ -21,11 +22,13 @@ from settlements.models import (
     MatchedAttempt,
     MatchedLine,
     Proposal,
+    SettlementLine,
     StatementLine,
     Way,
 )
 from settlements.month import landed_in
 from settlements.proof import Verdict, prove
+from settlements.settling import store_default_schedules
 from settlements.statements import agree_fees
 from tests.factories import World, fresh
 from tests.factories_matches import (
@@ -500,6 +503,70 @@ def test_a_line_that_names_a_matched_attempt_later_is_a_duplicate(
     )
 
     assert looked_again(world) == ["duplicate"]
+
+
+def test_a_line_of_a_match_believed_no_more_is_its_attempts_own_again(
+    world: World, tmp_path: Path
+) -> None:
+    """R42: or it would count twice, once as it names the attempt and once by the new match."""
+    right, wrong = paid(world, "5.00"), paid(world)
+    lines = told(world, tmp_path, "19.99", without=[right, wrong], named=[(wrong, "5.00")])
+    matched(world, [StatementLine.objects.get(key=wrong.pk)], [right])
+    assert match_of(lines, [wrong]).difference == 0
+
+    edit("UPDATE settlements_matchedline SET gross = 1")
+
+    with pytest.raises(matching.NotMatchable, match="choose it as well"):
+        match_of(lines, [wrong])
+
+
+def test_a_fee_is_settled_by_a_match_only_while_it_is_believed(
+    world: World, tmp_path: Path
+) -> None:
+    """R42: the line names another creator's attempt; believed no more, that is whose it is again."""
+    right, wrong = paid(world, "5.00"), paid(world)
+    told(world, tmp_path, without=[right, wrong], named=[(wrong, "5.00")])
+    line = StatementLine.objects.get(key=wrong.pk)
+    matched(world, [line], [right])
+    store_default_schedules(now=world.clock.now())
+    edit("UPDATE settlements_matchedline SET gross = 1")
+
+    world.clock.forward(days=31)
+    close_periods(clock=world.clock, ages=world.ages)
+
+    assert SettlementLine.objects.get(statement_line=line).attempt == wrong
+
+
+def test_what_a_match_posted_is_in_the_month_until_it_is_taken_apart(
+    world: World, tmp_path: Path
+) -> None:
+    """Believed no more, its entry still stands in the books, and the month is of the books."""
+    attempt = paid(world)
+    (line,) = told(world, tmp_path, "19.96", without=[attempt])
+    proposal = matched(world, [line], [attempt])
+    january = {"first": date(2026, 1, 1), "last": date(2026, 1, 31)}
+
+    edit("UPDATE settlements_statementline SET gross = 19.95, net = 19.95 - fee")
+
+    assert "unmatched" in looked_again(world)
+    month = landed_in(**january)
+    assert month.corrected.usd == Decimal("-0.03") == _posted_for(proposal)
+    assert sum(month.causes.values()) == month.remainder
+    assert Decimal("0.01") in month.causes.values()
+
+    matching.take_apart(proposal_id=proposal.pk, by="ann", reason=WHY, now=world.clock.now())
+
+    assert landed_in(**january).corrected.usd == Decimal("0.00") == _posted_for(proposal)
+
+
+def _posted_for(proposal: Proposal) -> Decimal:
+    """What the books moved at the processor's account for a match, posted and posted back; USD."""
+    rows = MatchedAttempt.objects.filter(proposal=proposal)
+    entries = [entry for row in rows for entry in (row.entry, row.reversal) if entry]
+    return sum(
+        (each.amount for entry in entries for each in entry.postings.filter(account="clearing")),
+        Decimal("0.00"),
+    )
 
 
 def test_taken_apart_both_sides_stand_again_and_the_entry_is_posted_back(
