@@ -40,6 +40,8 @@ KINDS: Final = (
     Kind.EVENTS,
     Kind.PAYOUT,
 )
+# As many times more where lines are compared, which takes less memory: fewer slices read less twice.
+LINES_TIMES: Final = 4
 # Those that ask the calendar what was owed.
 BY_CALENDAR: Final = frozenset({Kind.BILLING, Kind.CAPTURED, Kind.PERIODS, Kind.LEDGER})
 # Any number that nothing else in this database locks.
@@ -47,8 +49,9 @@ LOCK: Final = 7_204_115
 LINES_AT_ONCE: Final = 500
 # How long after its start a full pass that did not end is begun anew.
 FULL_AGAIN: Final = timedelta(hours=1)
-# Creators a slice of a full pass looks at: some seconds, in which no other pass can run.
-SLICE: Final = 10_000
+# Charges a slice of a full pass looks at: some seconds, in which no other pass can run, and the memory
+# that sums and sorts take, however long the history of a creator is.
+SLICE: Final = 50_000
 # An incremental run without a finding is kept this long.
 RUNS_KEPT: Final = timedelta(days=2)
 
@@ -64,6 +67,7 @@ _TABLES, _MARKED, _OWED = map(_sql, ("scope", "scope_marked", "owed"))
 _ALL, _ALL_EVENTS = map(_sql, ("scope_all", "scope_events"))
 _EXPECTATIONS, _FIND, _SEEN = map(_sql, ("expectations", "find", "seen"))
 _REWRITING, _REWRITTEN, _RECORD, _CLEAR = map(_sql, ("rewriting", "rewritten", "record", "clear"))
+_IN_SCOPE: Final = "reconcile_creator k JOIN checkout_attempt a ON a.creator_id = k.id"
 _COMPARISONS: Final = {kind: _sql(kind.value) for kind in KINDS}
 
 
@@ -91,7 +95,7 @@ def reconcile(
     at_once: int = SLICE,
     progress: Progress = lambda _: None,
 ) -> ReconciliationRun:
-    """Compare everything of these kinds and record what does not agree, `at_once` creators a time.
+    """Compare everything of these kinds and record what does not agree, `at_once` charges a time.
 
     With `topic` it is read whole and anew; with `resolve` the attempts whose line has come are asked
     about first. `progress` is told how many more creators were looked at. Raises what the topic's
@@ -191,8 +195,9 @@ def _marked_pass(*, now: Moment, ages: Ages) -> ReconciliationRun:
         marks = _consume_marks()
         failpoint("reconcile.marks_consumed")
         _execute(_MARKED, moments)
+        _expect_files(_IN_SCOPE, moments, ages=ages)
         run = _begin_run(RunMode.INCREMENTAL, KINDS, now=now, moments=moments)
-        _compare_and_record(run, KINDS, moments, ages=ages)
+        _compare_and_record(run, KINDS, moments)
         _end_run(run, marks=marks, now=now)
     return run
 
@@ -200,22 +205,40 @@ def _marked_pass(*, now: Moment, ages: Ages) -> ReconciliationRun:
 def _full_pass(
     *, kinds: Collection[Kind], clock: Clock, ages: Ages, at_once: int, progress: Progress
 ) -> ReconciliationRun:
-    """Look at every creator, slice by slice; marks are left to the passes between the slices."""
+    """Look at every creator, slice by slice; marks are left to the passes between the slices.
+
+    Captures and lines come first and in larger slices; `progress` tells of the others then.
+    """
     now = clock.now()
     moments = _moments(as_of=judged_as_of(now=now, ages=ages), business=now.business, now=now)
     run = _begin_run(RunMode.FULL, kinds, now=now, moments=moments)
-    for low, high in _slices(at_once):
-        now = clock.now()
-        moments = _moments(as_of=run.as_of, business=now.business, now=now)
+    if Kind.STATEMENT in kinds:
         with transaction.atomic():
             _take_turn()
-            _look_at_all(kinds, low, high)
-            before = run.creators
-            _compare_and_record(run, kinds, moments, ages=ages)
-        failpoint("reconcile.slice_committed")
-        progress(run.creators - before)
+            _expect_files("checkout_attempt a", moments, ages=ages)
+    groups = _groups(kinds, at_once)
+    for group, rows in groups:
+        run.creators = 0  # counted once, with the last
+        for low, high in _slices(rows):
+            now = clock.now()
+            moments = _moments(as_of=run.as_of, business=now.business, now=now)
+            with transaction.atomic():
+                _take_turn()
+                _look_at_all(group, low, high)
+                before = run.creators
+                _compare_and_record(run, group, moments)
+            failpoint("reconcile.slice_committed")
+            if group == groups[-1][0]:
+                progress(run.creators - before)
     _end_run(run, marks=0, now=clock.now())
     return run
+
+
+def _groups(kinds: Collection[Kind], at_once: int) -> list[tuple[list[Kind], int]]:
+    """The kinds that are compared together, with the charges of their slices."""
+    lines: list[Kind] = [kind for kind in kinds if kind == Kind.STATEMENT]
+    others: list[Kind] = [kind for kind in kinds if kind != Kind.STATEMENT]
+    return [each for each in ((lines, LINES_TIMES * at_once), (others, at_once)) if each[0]]
 
 
 def _take_turn() -> None:
@@ -230,9 +253,19 @@ def _look_at_all(kinds: Collection[Kind], low: UUID, high: UUID | None) -> None:
         _execute(scope, {"low": low, "high": high})
 
 
+def _expect_files(attempts: str, moments: Mapping[str, Any], *, ages: Ages) -> None:
+    """Files are expected of every day of a lane with a capture among these, and of our banks' days."""
+    sql = _EXPECTATIONS.replace("{attempts}", attempts)
+    _execute(sql, {**moments, "statement_due": ages.statement_due})
+
+
 def _slices(at_once: int) -> list[tuple[UUID, UUID | None]]:
-    """Ranges of identifiers, from a first one up to, not including, a second."""
-    count = max(1, -(-_count("SELECT count(*) FROM checkout_creator") // at_once))
+    """Ranges of creators' identifiers, from a first one up to, not including, a second."""
+    rows = _count(
+        "SELECT greatest((SELECT count(*) FROM checkout_charge),"
+        " (SELECT count(*) FROM checkout_creator))"
+    )
+    count = max(1, -(-rows // at_once))
     edges = [UUID(int=(1 << 128) * n // count) for n in range(count)]
     return list(zip(edges, [*edges[1:], None], strict=True))
 
@@ -255,12 +288,10 @@ def _begin_run(
 
 
 def _compare_and_record(
-    run: ReconciliationRun, kinds: Collection[Kind], moments: Mapping[str, Any], *, ages: Ages
+    run: ReconciliationRun, kinds: Collection[Kind], moments: Mapping[str, Any]
 ) -> None:
     """Compare what the scope holds, and add to the run's counts what that opened and cleared."""
     run.creators += _count("SELECT count(*) FROM reconcile_creator")
-    if Kind.STATEMENT in kinds:
-        _execute(_EXPECTATIONS, {**moments, "statement_due": ages.statement_due})
     _compare(kinds, moments)
     _execute(_REWRITING)
     run.opened += _count_new()

@@ -5,9 +5,9 @@ WITH zones AS MATERIALIZED (
 ), days AS (
   SELECT DISTINCT a.lane, coalesce(z.zone, 'UTC') AS zone,
          (coalesce(a.booked_at, a.ended_at) AT TIME ZONE coalesce(z.zone, 'UTC'))::date AS day
-  FROM reconcile_creator k
-  JOIN checkout_attempt a ON a.creator_id = k.id AND a.outcome IN ('captured', 'unapplied')
+  FROM {attempts}
   LEFT JOIN zones z ON z.lane = a.lane
+  WHERE a.outcome IN ('captured', 'unapplied')
 )
 INSERT INTO settlements_statementexpectation (lane, day, time_zone, due_at, state)
 SELECT lane, day, zone, settlements_statement_due(lane, day, %(statement_due)s), 'expected'
