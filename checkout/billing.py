@@ -6,6 +6,7 @@ The expected amount comes from an SQL function that knows terms and calendar alo
 differ nothing is billed and a case waits for a person.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -33,8 +34,38 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 1000  # the most creators one transaction may lock
 
 
+@dataclass(frozen=True)
+class Off:
+    """A charge that the calendar knows otherwise; amounts in USD, None where no period begins."""
+
+    subscription_id: UUID
+    start: date
+    planned: Decimal
+    expected: Decimal | None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.subscription_id} for {self.start}: {self.planned} USD, the calendar says"
+            f" {'no charge' if self.expected is None else f'{self.expected} USD'}"
+        )
+
+
 class OffCalendar(Exception):
-    """Count or USD of a bill run differ from the calendar's own: it waits for an approval."""
+    """Charges of a bill run are not the calendar's own: they wait for another person's approval."""
+
+    def __init__(self, off: Sequence[Off], *, of: int) -> None:
+        self.off = off
+        self.planned = sum((each.planned for each in off), Decimal("0.00"))
+        expected = sum((each.expected or Decimal("0.00") for each in off), Decimal("0.00"))
+        super().__init__(
+            f"{len(off)} of {of} charges, {self.planned} USD as planned, differ from the calendar,"
+            f" by whose count they are {expected} USD; the first: {off[0]}"
+        )
+
+    def subject(self, day: date) -> str:
+        """The day and exactly these charges: an approval is of no others."""
+        said = "\n".join(sorted(map(str, self.off)))
+        return f"{day.isoformat()}:{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 
 class NotApprovable(Exception):
@@ -151,7 +182,7 @@ def bill(periods: Sequence[Period], *, now: Moment) -> Billed:
     """Write charges, postings, events and dispatches of these periods; their creators are locked.
 
     Raises OffCalendar, with nothing written, unless SQL's own calendar and prices agree or a person
-    approved this day's run.
+    approved today exactly those that differ.
     """
     _agree_with_calendar(periods, now=now)
     lanes = routing.lanes_on(now.business.date())
@@ -166,34 +197,40 @@ def bill(periods: Sequence[Period], *, now: Moment) -> Billed:
 def _agree_with_calendar(periods: Sequence[Period], *, now: Moment) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(expected), coalesce(sum(expected), 0)"
-            " FROM unnest(%s::uuid[], %s::date[]) AS p (subscription, starts)"
-            " CROSS JOIN LATERAL checkout_expected_amount(p.subscription, p.starts) AS expected",
-            [[p.subscription_id for p in periods], [p.start for p in periods]],
+            "SELECT p.subscription, p.starts, p.price, expected"
+            " FROM unnest(%s::uuid[], %s::date[], %s::numeric[]) AS p (subscription, starts, price)"
+            " CROSS JOIN LATERAL checkout_expected_amount(p.subscription, p.starts) AS expected"
+            " WHERE expected IS DISTINCT FROM p.price ORDER BY p.subscription, p.starts",
+            [
+                [p.subscription_id for p in periods],
+                [p.start for p in periods],
+                [p.price for p in periods],
+            ],
         )
-        count, usd = cursor.fetchone()
-    planned = sum((p.price for p in periods), Decimal("0.00"))
-    if (count, usd) == (len(periods), planned) or _is_approved(now):
+        off = [Off(*row) for row in cursor.fetchall()]
+    if not off:
         return
-    raise OffCalendar(
-        f"{len(periods)} charges of {planned} USD are to be billed, but the calendar's own count is"
-        f" {count} of {usd} USD"
-    )
+    approved = _approved(now.business.date())
+    if waiting := [each for each in off if str(each) not in approved]:
+        raise OffCalendar(waiting, of=len(periods))
 
 
-def _is_approved(now: Moment) -> bool:
-    subject = now.business.date().isoformat()
-    run = Case.objects.filter(kind=CaseKind.BILL_RUN, subject=subject)
-    return run.exclude(approved_by="").exists()
+def _approved(day: date) -> set[str]:
+    """Every charge that another person let be billed this day as planned."""
+    runs = Case.objects.filter(kind=CaseKind.BILL_RUN, subject__startswith=f"{day}:")
+    details = runs.exclude(approved_by="").values_list("detail", flat=True)
+    return {each for detail in details for each in detail["off"]}
 
 
-def hold_bill_run(*, reason: str, now: Moment) -> Case:
-    """Open this day's case for a bill run that is off the calendar; a second person approves it."""
+def hold_bill_run(*, off: OffCalendar, now: Moment) -> Case:
+    """Open a case for these charges, today; a second person approves exactly them, or nobody does."""
     return open_case(
         CaseKind.BILL_RUN,
         None,
-        subject=now.business.date().isoformat(),
-        reason=reason,
+        subject=off.subject(now.business.date()),
+        amount=off.planned,
+        reason=str(off)[:500],
+        detail={"off": [str(each) for each in off.off]},
         proposal="bill as planned",
         proposed_by="bill_due",
         now=now,
@@ -201,7 +238,7 @@ def hold_bill_run(*, reason: str, now: Moment) -> Case:
 
 
 def approve_bill_run(*, case_id: int, by: str, reason: str, now: Moment) -> Case:
-    """Let this day's bill run go on as planned: prices of the terms, dates of our own calendar.
+    """Let these charges be billed today as planned: prices of the terms, dates of our own calendar.
 
     Runs in the caller's transaction. Raises NotApprovable for another case, one that was decided, and
     for its proposer (R43).

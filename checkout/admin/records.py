@@ -176,8 +176,8 @@ class CaseAdmin(ReadOnlyAdmin):
             Question(
                 action="approve_bill_run",
                 title="Approve bill run",
-                consequence="What is due on that day is billed as planned, though the calendar's own "
-                "count differs; reconciliation names each charge that is not what it expects.",
+                consequence="Exactly these charges are billed that day as planned, though the "
+                "calendar differs; reconciliation names each that is not what it expects.",
                 verb="Approve",
             ),
             act=lambda case, answers, by: in_commit(
@@ -186,6 +186,8 @@ class CaseAdmin(ReadOnlyAdmin):
                 )
             ),
             refusals=(billing.NotApprovable,),
+            amount=lambda case: case.amount,
+            shown=lambda case: case.proposed,
         )
 
     def named(self, term: str) -> Q:

@@ -78,7 +78,7 @@ def all_jobs(*, clock: Clock, ages: Ages) -> list[Job]:
 
 
 def bill_due(*, clock: Clock, ages: Ages) -> str:
-    """Bill what is due; a run that is off the calendar's own count waits for a person's approval.
+    """Bill what is due; charges that are not the calendar's own wait for a person's approval.
 
     Raises billing.OffCalendar then, each turn until it is approved, so that the job shows as failed.
     """
@@ -86,7 +86,7 @@ def bill_due(*, clock: Clock, ages: Ages) -> str:
         billed = billing.bill_due(clock=clock, ages=ages)
     except billing.OffCalendar as off:
         committed(
-            partial(billing.hold_bill_run, reason=str(off), now=clock.now()),
+            partial(billing.hold_bill_run, off=off, now=clock.now()),
             deadline=ages.database_wait_before_call,
             clock=clock,
         )

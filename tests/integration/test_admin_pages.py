@@ -5,7 +5,7 @@ from datetime import date, time
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.apps import apps
@@ -343,7 +343,8 @@ def test_cancelling_a_subscription_voids_what_is_owed(world: World, admin_client
 
 def test_a_bill_run_that_waits_is_approved_on_its_case(world: World, admin_client: Client) -> None:
     """DESIGN 4: off the calendar's own count it waits for a person; here is where that person is."""
-    case = billing.hold_bill_run(reason="1 charge is off", now=world.clock.now())
+    off = billing.Off(UUID(int=7), date(2026, 2, 28), Decimal("19.99"), None)
+    case = billing.hold_bill_run(off=billing.OffCalendar([off], of=1), now=world.clock.now())
 
     page = decide(
         admin_client,

@@ -508,7 +508,9 @@ def off_calendar(world: World) -> Charge:
 
 
 def test_a_run_off_the_calendar_bills_nothing_and_waits(world: World, off_calendar: Charge) -> None:
-    with pytest.raises(OffCalendar, match=r"1 charges of 19.99 USD .* is 0 of 0 USD"):
+    with pytest.raises(
+        OffCalendar, match=r"1 of 1 charges, 19.99 USD .* are 0.00 USD; .*no charge"
+    ):
         bill(world)
 
     assert Charge.objects.count() == 1
@@ -535,9 +537,16 @@ def approve(world: World, case: Case, *, by: str) -> Case:
     )
 
 
-def test_a_run_is_approved_once_and_not_by_its_proposer(world: World) -> None:
+def held(world: World) -> Case:
+    """What the timetable does with a run that is off."""
+    with pytest.raises(OffCalendar) as refused:
+        bill(world)
+    return hold_bill_run(off=refused.value, now=world.clock.now())
+
+
+def test_a_run_is_approved_once_and_not_by_its_proposer(world: World, off_calendar: Charge) -> None:
     """R43."""
-    case = hold_bill_run(reason="off", now=world.clock.now())
+    case = held(world)
     with pytest.raises(billing.NotApprovable):
         approve(world, case, by=case.proposed_by)
 
@@ -551,7 +560,9 @@ def test_a_run_is_approved_once_and_not_by_its_proposer(world: World) -> None:
 def test_an_approved_run_bills_as_planned_that_day_and_shows_the_difference(
     world: World, off_calendar: Charge
 ) -> None:
-    case = hold_bill_run(reason="1 charge is off", now=world.clock.now())
+    case = held(world)
+    assert case.amount == Decimal("19.99")
+    assert str(off_calendar.subscription_id) in case.reason
     approve(world, case, by="second person")
 
     billed = bill(world)
@@ -561,24 +572,41 @@ def test_an_approved_run_bills_as_planned_that_day_and_shows_the_difference(
     assert (charge.amount, charge.expected_amount) == (Decimal("19.99"), Decimal("0.00"))
 
 
+def test_an_approval_is_of_the_charges_that_were_shown_and_of_no_others(
+    world: World, off_calendar: Charge
+) -> None:
+    """R43: what goes off later that day waits for an approval of its own."""
+    approve(world, held(world), by="second person")
+    other = world.due_charge()
+    Subscription.objects.filter(pk=other.subscription_id).update(
+        next_period_start=date(2026, 3, 1), next_billing_at=world.clock.business_now()
+    )
+
+    case = held(world)
+
+    assert case.approved_by == ""
+    (named,) = case.detail["off"]
+    assert str(other.subscription_id) in named
+    assert Charge.objects.count() == 2
+    approve(world, case, by="second person")
+    assert bill(world).charges == 2
+
+
 @pytest.mark.parametrize("approval", ["none", "of the day before"])
 def test_an_approval_counts_for_its_own_day(
     world: World, off_calendar: Charge, approval: str
 ) -> None:
     if approval == "of the day before":
-        go_to(world, "2026-02-27T00:00:00")
-    case = hold_bill_run(reason="1 charge is off", now=world.clock.now())
-    if approval == "of the day before":
-        approve(world, case, by="second person")
-    go_to(world, "2026-02-28T00:00:00")
+        approve(world, held(world), by="second person")
+        go_to(world, "2026-03-01T00:00:00")
 
     with pytest.raises(OffCalendar):
         bill(world)
 
 
-def test_a_held_run_is_one_case_a_day(world: World) -> None:
+def test_a_held_run_is_one_case(world: World, off_calendar: Charge) -> None:
     for _ in range(3):
-        hold_bill_run(reason="off", now=world.clock.now())
+        held(world)
 
     assert Case.objects.filter(kind=CaseKind.BILL_RUN).count() == 1
 
