@@ -5,6 +5,7 @@ import pytest
 from bench._crowd import load, named_faults
 from checkout.clock import Ages
 from settlements import reconciliation
+from settlements.models import Kind, StatementExpectation
 from tests.cents import campaign
 from tests.cents.places import PLACES
 from tests.factories_settlements import edit
@@ -56,3 +57,15 @@ def test_r38_two_cents_of_one_charge_at_once_are_both_named():
 
     found = {name.rsplit(":", 1)[0]: usd for name, usd in campaign.standing().items()}
     assert sorted(map(str, found.values())) == ["-0.01", "0.02"]
+
+
+def test_r53_a_full_pass_alone_expects_the_files_of_every_capture():
+    """Marks that were lost keep no file from being expected."""
+    clock = FakeClock()
+    load(charges=50, today=clock.business_now().date())
+    edit("DELETE FROM settlements_statementexpectation")
+    edit("DELETE FROM reconcile_dirty")
+
+    reconciliation.reconcile(kinds=[Kind.STATEMENT], clock=clock, ages=Ages())
+
+    assert StatementExpectation.objects.filter(state="expected").exists()
