@@ -39,6 +39,7 @@ from checkout.readings import holds, open_cases
 from settlements import books, payouts, reconciliation, resolving
 from settlements.arrivals import look_at_folder
 from settlements.closing import close_periods
+from settlements.expectations import agree_bank_terms
 from settlements.exports import runs
 from settlements.formats.source import Bounds
 from settlements.models import (
@@ -155,6 +156,14 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
     call_command("load_holidays", "us-fed", "--years", "2026", stdout=StringIO())
     StatementTerms.objects.create(lane="mena", due_time=time(6, 0))
     a_bank_statement_arrives(world, folder / "watched")
+    agree_bank_terms(
+        account="0012345",
+        from_day=date(2026, 1, 30),
+        calendar="us-fed",
+        time_zone="UTC",
+        due_days=1,
+        due_time=time(9, 0),
+    )
     reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
     resolving.propose(
         discrepancy_ids=[Discrepancy.objects.get(code="under_charge").pk],
