@@ -56,8 +56,9 @@ class Proved:
 class Cash:
     """One day of one lane, in USD; a lane is one processor's account.
 
-    `due` is what closed settlements that are not proved promise by that day; `announced` what the
-    processor said has left and the bank has not shown; `landed` what the bank credited.
+    `due` is what closed settlements that are not proved promise by that day; `announced` what is on
+    the way: the processor said it has left, and the bank has not shown it; `landed` what the bank
+    credited.
     """
 
     day: date

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
-from itertools import groupby
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -73,7 +72,7 @@ def _cash(request: HttpRequest) -> HttpResponse:
         "landed": money(_sum(found, "landed")),
         "late_due": money(_sum(late, "due")) if _sum(late, "due") else "",
         "late_announced": money(_sum(late, "announced")) if _sum(late, "announced") else "",
-        "chart": _chart(found) if found else "",
+        "chart": _chart(found, first=first, last=last) if found else "",
     }
     return TemplateResponse(request, "admin/cash.html", context)
 
@@ -102,22 +101,23 @@ def _row(each: Cash, *, today: date) -> Row:
     )
 
 
-def _chart(found: Sequence[Cash]) -> str:
+def _chart(found: Sequence[Cash], *, first: date, last: date) -> str:
     """A bar a day, in whole USD: a chart shows proportions, the table the cents.
 
-    What is announced is a part of what is due, so it is no layer of its own.
+    What is on the way is a part of what is due, so it is no layer of its own.
     """
     return stacked_bars(
         name="cash",
-        title="Cash by day, in whole USD",
+        title=f"Cash by value date, {first} to {last}, in whole USD",
         description="Stacked: landed, and still due. The table beside it says the same in figures.",
-        bars=list(_bars(found)),
+        bars=list(_bars(found, first=first, last=last)),
     )
 
 
-def _bars(found: Sequence[Cash]) -> Iterator[Bar]:
-    for day, lanes in groupby(found, key=lambda each: each.day):
-        of_day = list(lanes)
+def _bars(found: Sequence[Cash], *, first: date, last: date) -> Iterator[Bar]:
+    for n in range((last - first).days + 1):
+        day = first + timedelta(days=n)
+        of_day = [each for each in found if each.day == day]
         landed, due = _sum(of_day, "landed"), _sum(of_day, "due")
         yield Bar(
             f"{day:%d}",
