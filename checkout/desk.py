@@ -6,7 +6,7 @@ fifteen copies of the same six methods: Django's admin is configured by inherita
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
 from uuid import UUID
@@ -28,7 +28,7 @@ from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import committed
 from checkout.lists import BoundedList, BoundedPaginator
-from checkout.page import Printed, in_snapshot, month_named, months_before
+from checkout.page import Printed, in_snapshot
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
@@ -175,57 +175,13 @@ class ReadOnlyInline(admin.TabularInline):  # type: ignore[type-arg]
         return False
 
 
-def fixed_filter(
-    parameter: str, called: str, choices: Mapping[str, tuple[str, Q]]
-) -> type[admin.SimpleListFilter]:
-    """A filter whose choices are known beforehand: value → (label, condition)."""
+def in_commit(work: Callable[[Moment], T], *, deadline: float | None = None) -> T:
+    """Call a use case in a transaction of its own, tried again while the database comes back.
 
-    class FixedFilter(admin.SimpleListFilter):
-        title = called
-        parameter_name = parameter
-
-        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-            return [(value, label) for value, (label, _) in choices.items()]
-
-        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-            chosen = choices.get(self.value() or "")
-            return queryset.filter(chosen[1]) if chosen else queryset
-
-    return FixedFilter
-
-
-def month_filter(
-    parameter: str, called: str, within: Callable[[date, date], Q]
-) -> type[admin.SimpleListFilter]:
-    """A filter by calendar month, such as 2026-01; `within(first, last)` is its condition, both included.
-
-    It offers the last twelve months of the business clock, and prints any other that an address names.
+    `deadline` is in seconds; without it, a request's.
     """
-
-    class MonthFilter(admin.SimpleListFilter):
-        title = called
-        parameter_name = parameter
-
-        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-            months = months_before(wiring.clock().business_now().date())
-            named = request.GET.get(parameter, "")
-            if month_named(named) and named not in months:
-                months = [*months, named]
-            return [(each, each) for each in months]
-
-        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-            month = month_named(self.value() or "")
-            return queryset.filter(within(*month)) if month else queryset
-
-    return MonthFilter
-
-
-def in_commit(work: Callable[[Moment], T]) -> T:
-    """Call a use case in a transaction of its own, tried again while the database comes back."""
-    clock = wiring.clock()
-    return committed(
-        lambda: work(clock.now()), deadline=wiring.ages().request_deadline, clock=clock
-    )
+    clock, seconds = wiring.clock(), deadline or wiring.ages().request_deadline
+    return committed(lambda: work(clock.now()), deadline=seconds, clock=clock)
 
 
 def as_uuid(term: str) -> UUID | None:

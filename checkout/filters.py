@@ -1,13 +1,60 @@
-"""Filters of a list that another page's figure sets: they offer nothing themselves, and say what they chose."""
+"""Filters of a list: with choices known beforehand, by month, or set by another page's figure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from checkout.page import day_named
+from checkout import wiring
+from checkout.page import day_named, month_named, months_before
+
+
+def fixed_filter(
+    parameter: str, called: str, choices: Mapping[str, tuple[str, Q]]
+) -> type[admin.SimpleListFilter]:
+    """A filter whose choices are known beforehand: value → (label, condition)."""
+
+    class FixedFilter(admin.SimpleListFilter):
+        title = called
+        parameter_name = parameter
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            return [(value, label) for value, (label, _) in choices.items()]
+
+        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+            chosen = choices.get(self.value() or "")
+            return queryset.filter(chosen[1]) if chosen else queryset
+
+    return FixedFilter
+
+
+def month_filter(
+    parameter: str, called: str, within: Callable[[date, date], Q]
+) -> type[admin.SimpleListFilter]:
+    """A filter by calendar month, such as 2026-01; `within(first, last)` is its condition, both included.
+
+    It offers the last twelve months of the business clock, and prints any other that an address names.
+    """
+
+    class MonthFilter(admin.SimpleListFilter):
+        title = called
+        parameter_name = parameter
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            months = months_before(wiring.clock().business_now().date())
+            named = request.GET.get(parameter, "")
+            if month_named(named) and named not in months:
+                months = [*months, named]
+            return [(each, each) for each in months]
+
+        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+            month = month_named(self.value() or "")
+            return queryset.filter(within(*month)) if month else queryset
+
+    return MonthFilter
 
 
 def filter_by_link(

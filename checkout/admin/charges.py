@@ -22,13 +22,11 @@ from checkout.desk import (
     badge,
     by_id,
     decide,
-    fixed_filter,
     in_commit,
     money,
-    month_filter,
     short,
 )
-from checkout.filters import filter_by_link
+from checkout.filters import filter_by_link, fixed_filter, month_filter
 from checkout.gateways import DeclineClass
 from checkout.models import (
     UNCOLLECTED,

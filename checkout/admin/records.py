@@ -18,12 +18,12 @@ from checkout.desk import (
     badge,
     by_id,
     decide,
-    fixed_filter,
     in_commit,
     instant,
     money,
     short,
 )
+from checkout.filters import fixed_filter
 from checkout.models import (
     Account,
     ApiKey,

@@ -24,13 +24,13 @@ from checkout.desk import (
     ReasonForm,
     badge,
     decide_proposed,
-    fixed_filter,
     in_commit,
     money,
     reason_below,
     require_right,
     short,
 )
+from checkout.filters import fixed_filter
 from checkout.gateways import DeclineClass
 from checkout.models import (
     Awaits,

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Any, Final
-from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib import admin, messages
@@ -13,7 +12,9 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from checkout import wiring
-from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, in_commit, month_filter
+from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, in_commit
+from checkout.filters import month_filter
+from settlements.admin.statements import known_zone
 from settlements.calendar import FEDERAL_RESERVE
 from settlements.expectations import agree_bank_terms
 from settlements.models import BankExpectation, BankTerms
@@ -66,12 +67,7 @@ class BankTermsForm(ReasonForm):
         return day
 
     def clean_time_zone(self) -> str:
-        zone: str = self.cleaned_data["time_zone"]
-        if zone not in available_timezones():
-            raise forms.ValidationError(
-                f"{zone!r} is no zone; write one such as Asia/Almaty or UTC"
-            )
-        return zone
+        return known_zone(self.cleaned_data["time_zone"])
 
 
 @admin.register(BankTerms)

@@ -18,20 +18,15 @@ from django.utils.safestring import SafeString
 
 from checkout import wiring
 from checkout.clock import Moment
-from checkout.commit import committed
-from checkout.desk import ReadOnlyAdmin, badge, decide_proposed, fixed_filter, money, reason_below
+from checkout.desk import ReadOnlyAdmin, badge, decide_proposed, in_commit, money, reason_below
+from checkout.filters import fixed_filter
 from checkout.page import Printed, in_both_zones, in_snapshot
 from settlements import books
 from settlements.admin.captures import captures_link
+from settlements.admin.proposals import DECISION_BADGES
 from settlements.days import Stretch, closed_through
 from settlements.models import BooksClose, Decision, ProofState, Span
 
-BADGES: Final = {
-    Decision.OPEN: "open",
-    Decision.APPROVED: "proved",
-    Decision.REFUSED: "refused",
-    Decision.WITHDRAWN: "closed",
-}
 # The prefix of the form's fields: a reason for each open thing, by its name.
 REASON: Final = "reason-"
 # Seconds: a month of a million lines is hashed in one transaction.
@@ -89,7 +84,7 @@ class BooksCloseAdmin(ReadOnlyAdmin):
     def shown_state(self, close: BooksClose) -> SafeString:
         decision = Decision(close.decision)
         words = {Decision.OPEN: "waits", Decision.APPROVED: "closed"}
-        return badge(BADGES[decision], words.get(decision, str(decision)))
+        return badge(DECISION_BADGES[decision], words.get(decision, str(decision)))
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -284,8 +279,7 @@ def _act(
 
 
 def _in_commit(work: Callable[[Moment], BooksClose]) -> BooksClose:
-    clock = wiring.clock()
-    return committed(lambda: work(clock.now()), deadline=PATIENCE, clock=clock)
+    return in_commit(work, deadline=PATIENCE)
 
 
 def _counted(figures: dict[str, Any], *, day: date | None) -> Iterable[Counted]:

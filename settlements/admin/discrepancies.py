@@ -27,9 +27,9 @@ from checkout.desk import (
     badge,
     by_id,
     decide_together,
-    fixed_filter,
     in_commit,
 )
+from checkout.filters import fixed_filter
 from checkout.lists import MOST_COUNTED
 from checkout.models import Charge
 from checkout.targets import creators_named

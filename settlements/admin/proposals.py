@@ -20,18 +20,18 @@ from checkout.desk import (
     ReasonForm,
     badge,
     decide_proposed,
-    fixed_filter,
     in_commit,
     money,
     reason_below,
     require_right,
 )
+from checkout.filters import fixed_filter
 from settlements import matching, resolving
 from settlements.admin.matching import match_of_proposal
 from settlements.admin.proof import proof_link
 from settlements.models import Decision, Proposal, ProposalItem, Way, digest_of
 
-BADGES: Final = {
+DECISION_BADGES: Final = {
     Decision.OPEN: "open",
     Decision.APPROVED: "proved",
     Decision.REFUSED: "refused",
@@ -86,7 +86,9 @@ class ProposalAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def shown_state(self, proposal: Proposal) -> SafeString:
         decision = Decision(proposal.decision)
-        return badge(BADGES[decision], "waits" if decision == Decision.OPEN else str(decision))
+        return badge(
+            DECISION_BADGES[decision], "waits" if decision == Decision.OPEN else str(decision)
+        )
 
     def get_urls(self) -> list[URLPattern]:
         decide = path(

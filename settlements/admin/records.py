@@ -7,7 +7,8 @@ from django.contrib import admin
 from django.db.models import Max, Min, Q
 from django.http import HttpRequest
 
-from checkout.desk import ReadOnlyAdmin, as_uuid, fixed_filter, month_filter
+from checkout.desk import ReadOnlyAdmin, as_uuid
+from checkout.filters import fixed_filter, month_filter
 from checkout.models import Attempt
 from checkout.targets import creators_named
 from settlements.models import (

@@ -7,8 +7,8 @@ from django.db.models import Q
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, fixed_filter, money
-from checkout.filters import filter_by_link
+from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, money
+from checkout.filters import filter_by_link, fixed_filter
 from checkout.targets import creators_named
 from settlements.models import (
     OpenPeriod,

@@ -30,8 +30,8 @@ from checkout.desk import (
     badge,
     in_commit,
     money,
-    month_filter,
 )
+from checkout.filters import month_filter
 from settlements.arrivals import BANK, Account
 from settlements.banking import BankPreview
 from settlements.expectations import ZoneStays, agree_terms
@@ -410,6 +410,13 @@ class StatementFileAdmin(ReadOnlyAdmin):
         return badge(colours.get(FileState(file.state), "discrepant"), file.state)
 
 
+def known_zone(zone: str) -> str:
+    """The zone a form was given. Raises ValidationError for a name that is none."""
+    if zone not in available_timezones():
+        raise forms.ValidationError(f"{zone!r} is no zone; write one such as Asia/Almaty or UTC")
+    return zone
+
+
 class TermsForm(ReasonForm):
     """Which files a lane's processor owes us."""
 
@@ -429,12 +436,7 @@ class TermsForm(ReasonForm):
         self.fields["lane"].choices = [(lane, lane) for lane in settings.LANES]  # type: ignore[attr-defined]
 
     def clean_time_zone(self) -> str:
-        zone: str = self.cleaned_data["time_zone"]
-        if zone not in available_timezones():
-            raise forms.ValidationError(
-                f"{zone!r} is no zone; write one such as Asia/Almaty or UTC"
-            )
-        return zone
+        return known_zone(self.cleaned_data["time_zone"])
 
 
 @admin.register(StatementTerms)

@@ -10,9 +10,9 @@ from django.contrib.auth.models import User
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import Error
 
-from checkout import wiring
 from checkout.clock import Moment
-from checkout.commit import DatabaseAway, committed
+from checkout.commit import DatabaseAway
+from checkout.desk import in_commit
 from checkout.management.commands.pause import person
 from checkout.requeues import BY_COMMAND
 from settlements import books
@@ -54,8 +54,7 @@ def close_or_tell(
 
 
 def _commit(work: Callable[[Moment], BooksClose]) -> BooksClose:
-    clock = wiring.clock()
-    return committed(lambda: work(clock.now()), deadline=PATIENCE, clock=clock)
+    return in_commit(work, deadline=PATIENCE)
 
 
 def _approve(span: Span, first_day: date, seen: str | None, now: Moment) -> BooksClose:
