@@ -223,7 +223,7 @@ def _owed(charge: Charge) -> Decimal | None:
     """The amount by terms and calendar alone, computed by SQL that shares no code with billing."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT amount FROM settlements_periods(%s, %s) WHERE period_start = %s",
+            "SELECT amount FROM settlements_periods(%s, %s, %s)",
             [charge.subscription_id, charge.period_start, charge.period_start],
         )
         row = cursor.fetchone()

@@ -14,7 +14,7 @@ A pass is full or incremental, and both run the same SQL of `comparisons/` over 
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -52,6 +52,9 @@ FULL_AGAIN: Final = timedelta(hours=1)
 # Charges a slice of a full pass looks at: some seconds, in which no other pass can run, and the memory
 # that sums and sorts take, however long the history of a creator is.
 SLICE: Final = 50_000
+# How long before the topic was last read a message may have been published and not been judged yet: the
+# two minutes that comparisons/events.sql gives it, and an hour for a relay that commits late.
+UNJUDGED: Final = timedelta(hours=1, minutes=2)
 # An incremental run without a finding is kept this long.
 RUNS_KEPT: Final = timedelta(days=2)
 
@@ -64,11 +67,28 @@ def _sql(name: str) -> str:
 
 
 _TABLES, _MARKED, _OWED = map(_sql, ("scope", "scope_marked", "owed"))
-_ALL, _ALL_EVENTS = map(_sql, ("scope_all", "scope_events"))
+_ALL, _ALL_LINES, _ALL_EVENTS = map(_sql, ("scope_all", "scope_lines", "scope_events"))
 _EXPECTATIONS, _FIND, _SEEN = map(_sql, ("expectations", "find", "seen"))
 _REWRITING, _REWRITTEN, _RECORD, _CLEAR = map(_sql, ("rewriting", "rewritten", "record", "clear"))
-_IN_SCOPE: Final = "reconcile_creator k JOIN checkout_attempt a ON a.creator_id = k.id"
 _COMPARISONS: Final = {kind: _sql(kind.value) for kind in KINDS}
+# The rows that a pass looks at: all that its creators have, or those that are named.
+_OF_CREATORS: Final = {
+    "{charges}": "reconcile_creator k JOIN checkout_charge c ON c.creator_id = k.id",
+    "{attempts}": "reconcile_creator k JOIN checkout_attempt a ON a.creator_id = k.id",
+}
+_OF_CHARGES: Final = {
+    "{charges}": "reconcile_charge k JOIN checkout_charge c ON c.id = k.id",
+    "{attempts}": "reconcile_charge k JOIN checkout_attempt a ON a.charge_id = k.id",
+}
+_SCOPE: Final = (
+    "reconcile_creator, reconcile_charge, reconcile_topic, reconcile_line, reconcile_mark"
+)
+_LOOKED_AT: Final = """
+    SELECT count(*) FROM (
+      SELECT id FROM reconcile_creator UNION SELECT key FROM reconcile_topic
+      UNION SELECT c.creator_id FROM reconcile_charge k JOIN checkout_charge c ON c.id = k.id
+    ) creators
+"""
 
 
 @dataclass(frozen=True)
@@ -152,7 +172,7 @@ def look(*, kinds: Collection[Kind] = KINDS, as_of: datetime, now: Moment) -> li
     moments = _moments(as_of=as_of, business=as_of, now=now)
     with transaction.atomic(), connection.cursor() as cursor:
         _look_at_all(kinds, UUID(int=0), None)
-        _compare(kinds, moments)
+        _compare(kinds, moments, rows=_OF_CREATORS)
         cursor.execute(
             "SELECT fingerprint, kind, code, charge_id, creator_id, expected, actual, explanation"
             " FROM reconcile_found ORDER BY kind, code, fingerprint"
@@ -194,11 +214,11 @@ def _marked_pass(*, now: Moment, ages: Ages) -> ReconciliationRun:
         _execute(_TABLES)
         marks = _consume_marks()
         failpoint("reconcile.marks_consumed")
-        _execute(_MARKED, moments)
-        _expect_files(_IN_SCOPE, moments, ages=ages)
+        _execute(_MARKED, {**moments, "unjudged_since": _unjudged_since()})
+        _expect_files(_OF_CHARGES["{attempts}"], moments, ages=ages)
         run = _begin_run(RunMode.INCREMENTAL, KINDS, now=now, moments=moments)
         _compare_and_record(run, KINDS, moments)
-        _end_run(run, marks=marks, now=now)
+        _end_run(run, marks=marks, now=now, moments=moments)
     return run
 
 
@@ -210,18 +230,19 @@ def _full_pass(
     Captures and lines come first and in larger slices; `progress` tells of the others then.
     """
     now = clock.now()
-    moments = _moments(as_of=judged_as_of(now=now, ages=ages), business=now.business, now=now)
-    run = _begin_run(RunMode.FULL, kinds, now=now, moments=moments)
+    judged = _moments(as_of=judged_as_of(now=now, ages=ages), business=now.business, now=now)
+    run = _begin_run(RunMode.FULL, kinds, now=now, moments=judged)
     if Kind.STATEMENT in kinds:
         with transaction.atomic():
             _take_turn()
-            _expect_files("checkout_attempt a", moments, ages=ages)
+            _expect_files("checkout_attempt a", judged, ages=ages)
     groups = _groups(kinds, at_once)
     for group, rows in groups:
         run.creators = 0  # counted once, with the last
         for low, high in _slices(rows):
             now = clock.now()
-            moments = _moments(as_of=run.as_of, business=now.business, now=now)
+            read = _moments(as_of=run.as_of, business=now.business, now=now)
+            moments = {**read, "low": low, "high": high}
             with transaction.atomic():
                 _take_turn()
                 _look_at_all(group, low, high)
@@ -230,7 +251,7 @@ def _full_pass(
             failpoint("reconcile.slice_committed")
             if group == groups[-1][0]:
                 progress(run.creators - before)
-    _end_run(run, marks=0, now=clock.now())
+    _end_run(run, marks=0, now=clock.now(), moments=judged)
     return run
 
 
@@ -249,8 +270,10 @@ def _take_turn() -> None:
 def _look_at_all(kinds: Collection[Kind], low: UUID, high: UUID | None) -> None:
     """Make a slice the scope: identifiers from `low` up to, not including, `high` (None: the end)."""
     _execute(_TABLES)
-    for scope in [_ALL, _ALL_EVENTS] if Kind.EVENTS in kinds else [_ALL]:
-        _execute(scope, {"low": low, "high": high})
+    _execute(_ALL, {"low": low, "high": high})
+    for kind, scope in ((Kind.STATEMENT, _ALL_LINES), (Kind.EVENTS, _ALL_EVENTS)):
+        if kind in kinds:
+            _execute(scope, {"low": low, "high": high})
 
 
 def _expect_files(attempts: str, moments: Mapping[str, Any], *, ages: Ages) -> None:
@@ -291,22 +314,29 @@ def _compare_and_record(
     run: ReconciliationRun, kinds: Collection[Kind], moments: Mapping[str, Any]
 ) -> None:
     """Compare what the scope holds, and add to the run's counts what that opened and cleared."""
-    run.creators += _count("SELECT count(*) FROM reconcile_creator")
-    _compare(kinds, moments)
+    full = run.mode == RunMode.FULL
+    run.creators += _count(_LOOKED_AT)
+    _compare(kinds, moments, rows=_OF_CREATORS if full else _OF_CHARGES)
     _execute(_REWRITING)
     run.opened += _count_new()
     _execute(_RECORD, {**moments, "run": run.pk})
     # A rewriting that was healed before it was seen is on record by now, and is gone as well.
     _execute(_REWRITTEN)
-    run.cleared += _execute(_CLEAR, {**moments, "kinds": [kind.value for kind in kinds]})
+    looked_at = {"kinds": [kind.value for kind in kinds], "full": full, "low": None, "high": None}
+    run.cleared += _execute(_CLEAR, {**looked_at, **moments})
     if Kind.EVENTS in kinds:
         _execute(_SEEN, moments)
 
 
-def _end_run(run: ReconciliationRun, *, marks: int, now: Moment) -> None:
+def _end_run(
+    run: ReconciliationRun, *, marks: int, now: Moment, moments: Mapping[str, Any]
+) -> None:
     run.marks, run.ended_at = marks, now.real
+    if Kind.EVENTS in run.kinds.split():
+        run.topic_read_at = moments["topic_read_at"]
     run.standing = Discrepancy.objects.filter(STANDING).count()
-    run.save(update_fields=["creators", "marks", "opened", "cleared", "standing", "ended_at"])
+    counted = ["creators", "marks", "opened", "cleared", "standing"]
+    run.save(update_fields=[*counted, "ended_at", "topic_read_at"])
     _forget_runs(now=now)
     counts = {name: getattr(run, name) for name in ("marks", "creators", "opened", "cleared")}
     # A pass that had nothing to look at comes every few seconds; its row and its age say enough.
@@ -323,6 +353,13 @@ def _moments(*, as_of: datetime, business: datetime, now: Moment) -> Mapping[str
     }
 
 
+def _unjudged_since() -> datetime:
+    """What was published before has been judged by a pass; real clock, the first ever if none was."""
+    passes = ReconciliationRun.objects.filter(topic_read_at__isnull=False)
+    newest = passes.order_by("-started_at", "-id").values_list("topic_read_at", flat=True).first()
+    return newest - UNJUDGED if newest else datetime.min.replace(tzinfo=UTC)
+
+
 def _consume_marks() -> int:
     """Take exactly the marks that are visible now; a later commit's stays for the next pass."""
     return _execute(
@@ -332,15 +369,23 @@ def _consume_marks() -> int:
     )
 
 
-def _compare(kinds: Collection[Kind], moments: Mapping[str, Any]) -> None:
+def _compare(
+    kinds: Collection[Kind], moments: Mapping[str, Any], *, rows: Mapping[str, str]
+) -> None:
     # Without statistics the planner would take a creator for a thousand, and a million for one.
-    _execute("ANALYZE reconcile_creator, reconcile_line, reconcile_mark")
+    _execute(f"ANALYZE {_SCOPE}")
     if BY_CALENDAR.intersection(kinds):
-        _execute(_OWED, moments)
+        _execute(_filled(_OWED, rows), moments)
         _execute("ANALYZE reconcile_owed")
     for kind in kinds:
-        find = _FIND.replace("{comparison}", _COMPARISONS[kind])
+        find = _FIND.replace("{comparison}", _filled(_COMPARISONS[kind], rows))
         _execute(find, {**moments, "kind": kind.value})
+
+
+def _filled(sql: str, rows: Mapping[str, str]) -> str:
+    for place, joined in rows.items():
+        sql = sql.replace(place, joined)
+    return sql
 
 
 def _count_new() -> int:

@@ -153,7 +153,8 @@ def _forget(partition: int, *, read_before: datetime) -> None:
         cursor.execute(
             "WITH gone AS (DELETE FROM settlements_topicrecord"
             " WHERE partition = %s AND read_at < %s RETURNING key)"
-            " INSERT INTO reconcile_dirty (kind, subject) SELECT DISTINCT 'creator', key FROM gone",
+            " INSERT INTO reconcile_dirty (kind, subject, detail)"
+            " SELECT DISTINCT 'creator', key, settlements_only('events') FROM gone",
             [partition, read_before],
         )
 
@@ -169,6 +170,6 @@ _STORE: Final = """
         sha256 = EXCLUDED.sha256, read_at = EXCLUDED.read_at
       RETURNING key
     )
-    INSERT INTO reconcile_dirty (kind, subject)
-    SELECT DISTINCT 'creator', key FROM stored WHERE %s
+    INSERT INTO reconcile_dirty (kind, subject, detail)
+    SELECT DISTINCT 'creator', key, settlements_only('events') FROM stored WHERE %s
 """

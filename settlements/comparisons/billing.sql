@@ -16,8 +16,7 @@ SELECT x.code, c.id::text AS subject, c.creator_id AS key, c.id AS charge_id, c.
          ELSE settlements_difference(o.amount, c.amount) || ': ' || settlements_usd(o.amount)
            || ' was owed for the period from ' || c.period_start || ', ' || settlements_usd(c.amount)
            || ' was billed.' END AS explanation
-FROM reconcile_creator k
-JOIN checkout_charge c ON c.creator_id = k.id
+FROM {charges}
 JOIN checkout_subscription s ON s.id = c.subscription_id
 JOIN reconcile_owed o
   ON o.subscription_id = c.subscription_id AND o.period_start = c.period_start

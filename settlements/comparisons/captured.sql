@@ -1,16 +1,15 @@
 -- Left: what is owed, and the charge's state. Right: what the processor said it captured.
 WITH looked_at AS MATERIALIZED (
   SELECT c.id, c.creator_id, c.lane, c.state, coalesce(o.amount, c.amount) AS owed
-  FROM reconcile_creator k
-  JOIN checkout_charge c ON c.creator_id = k.id
+  FROM {charges}
   LEFT JOIN reconcile_owed o
     ON o.subscription_id = c.subscription_id AND o.period_start = c.period_start
 ),
 -- What two people approved with a match: it moved what is owed of the charge by its difference.
 corrected AS MATERIALIZED (
   SELECT p.charge_id, sum(p.amount) AS amount
-  FROM reconcile_creator k
-  JOIN settlements_matchedattempt m ON m.creator_id = k.id
+  FROM {attempts}
+  JOIN settlements_matchedattempt m ON m.attempt_id = a.id
   CROSS JOIN LATERAL (VALUES (m.entry_id), (m.reversal_id)) AS posted(id)
   JOIN checkout_ledgerposting p ON p.entry_id = posted.id AND p.account = 'receivable'
   GROUP BY p.charge_id

@@ -1,28 +1,28 @@
 -- Left: the outbox's messages for the topic. Right: what the topic was read to hold (R45).
 WITH messages AS (
-  SELECT o.* FROM reconcile_creator k
-  JOIN checkout_outboxmessage o ON o.key = k.id AND o.door = 'kafka'
+  SELECT o.* FROM reconcile_topic k
+  JOIN checkout_outboxmessage o ON o.key = k.key AND o.door = 'kafka'
 ),
 records AS (
-  SELECT r.* FROM reconcile_creator k JOIN settlements_topicrecord r ON r.key = k.id
+  SELECT r.* FROM reconcile_topic k JOIN settlements_topicrecord r ON r.key = k.key
 ),
 about AS (
   SELECT DISTINCT ON (m.id) m.id, c.id AS charge_id
   FROM messages m JOIN checkout_charge c ON c.id = m.subject
 )
-SELECT 'gap' AS code, k.id::text AS subject, k.id AS key, NULL::uuid AS charge_id, c.id AS creator_id,
+SELECT 'gap' AS code, k.key::text AS subject, k.key, NULL::uuid AS charge_id, c.id AS creator_id,
        '' AS lane, 0.00 AS expected, 0.00 AS actual,
        'The creator''s events are numbered to ' || n.last || ', but the outbox holds ' || n.held
          || ' of them; the first that is missing is number ' || (
            SELECT min(g) FROM generate_series(1, n.last) g
            WHERE NOT EXISTS (SELECT 1 FROM checkout_outboxmessage o
-                             WHERE o.door = 'kafka' AND o.key = k.id AND o.event_seq = g))
+                             WHERE o.door = 'kafka' AND o.key = k.key AND o.event_seq = g))
          || '.' AS explanation
-FROM reconcile_creator k
-LEFT JOIN checkout_creator c ON c.id = k.id
+FROM reconcile_topic k
+LEFT JOIN checkout_creator c ON c.id = k.key
 CROSS JOIN LATERAL (
   SELECT count(*) AS held, greatest(coalesce(max(o.event_seq), 0), coalesce(c.event_seq, 0)) AS last
-  FROM checkout_outboxmessage o WHERE o.key = k.id AND o.door = 'kafka'
+  FROM checkout_outboxmessage o WHERE o.key = k.key AND o.door = 'kafka'
 ) n
 WHERE n.held <> n.last
 UNION ALL

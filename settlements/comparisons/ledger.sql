@@ -2,7 +2,7 @@
 -- every entry of a charge that is looked at, of its captures, or with a posting of it, added up.
 WITH looked_at AS MATERIALIZED (
   SELECT c.id, c.creator_id, c.state, c.amount, c.subscription_id, c.period_start
-  FROM reconcile_creator k JOIN checkout_charge c ON c.creator_id = k.id
+  FROM {charges}
 ),
 captures AS MATERIALIZED (
   SELECT a.id, a.charge_id, a.lane, a.outcome, a.captured_amount

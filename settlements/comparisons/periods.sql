@@ -19,8 +19,7 @@ SELECT 'extra', c.id::text, c.creator_id, c.id, c.creator_id, c.lane, 0.00, c.am
          WHEN o.period_start IS NULL THEN ', on which no period of the subscription begins.'
          WHEN o.begins_at > %(business)s THEN ', a period that has not begun.'
          ELSE ', after the subscription was closed.' END
-FROM reconcile_creator k
-JOIN checkout_charge c ON c.creator_id = k.id
+FROM {charges}
 JOIN checkout_subscription s ON s.id = c.subscription_id
 LEFT JOIN reconcile_owed o
   ON o.subscription_id = c.subscription_id AND o.period_start = c.period_start

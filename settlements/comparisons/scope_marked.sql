@@ -1,4 +1,5 @@
--- What the marks name, and what only the passing of time makes worth another look.
+-- What the marks name, and what only the passing of time makes worth another look. A mark of a creator is
+-- of everything it has, unless its detail narrows it to its calendar or to its events.
 INSERT INTO reconcile_line
 SELECT subject FROM reconcile_mark WHERE kind = 'line' AND subject IS NOT NULL
 UNION
@@ -11,20 +12,9 @@ SELECT d.key FROM settlements_discrepancy d JOIN checkout_attempt a ON a.id = d.
 WHERE d.kind = 'statement' AND d.code = 'unmatched' AND d.cleared_at IS NULL;
 
 INSERT INTO reconcile_creator
-SELECT subject FROM reconcile_mark WHERE kind IN ('creator', 'rewritten') AND subject IS NOT NULL
-UNION
-SELECT c.creator_id FROM reconcile_mark m JOIN checkout_charge c ON c.id = m.subject
-WHERE m.kind = 'charge'
-UNION
-SELECT a.creator_id FROM reconcile_line l JOIN checkout_attempt a ON a.id = l.key
-UNION
-SELECT a.creator_id FROM reconcile_mark m
-CROSS JOIN LATERAL (SELECT settlements_statement_zone(m.detail ->> 'lane') AS name) zone
-JOIN checkout_attempt a ON a.lane = m.detail ->> 'lane'
-  AND a.booked_at >= (m.detail ->> 'first')::date::timestamp AT TIME ZONE zone.name
-  AND (m.detail ->> 'last' = 'infinity'
-       OR a.booked_at < ((m.detail ->> 'last')::date + 1)::timestamp AT TIME ZONE zone.name)
-WHERE m.kind = 'days'
+SELECT subject FROM reconcile_mark
+WHERE kind IN ('creator', 'rewritten') AND subject IS NOT NULL
+  AND coalesce(detail ->> 'only', 'calendar') = 'calendar'
 UNION
 -- A period began. Two hours more: next_billing_at itself is only checked to the hour.
 SELECT s.creator_id FROM checkout_subscription s
@@ -32,27 +22,70 @@ WHERE s.state IN ('active', 'past_due') AND s.next_billing_at <= %(as_of)s + int
 UNION
 -- A row whose own calendar is wrong cannot be trusted to say when its next period begins.
 SELECT d.key FROM settlements_discrepancy d
-WHERE d.kind = 'periods' AND d.cleared_at IS NULL AND d.key IS NOT NULL
+WHERE d.kind = 'periods' AND d.charge_id IS NULL AND d.cleared_at IS NULL AND d.key IS NOT NULL;
+
+INSERT INTO reconcile_topic
+SELECT subject FROM reconcile_mark
+WHERE kind IN ('creator', 'rewritten') AND subject IS NOT NULL
+  AND coalesce(detail ->> 'only', 'events') = 'events'
 UNION
--- Published, and the topic has been read further since.
+-- Published, and no pass has yet judged whether the topic holds it.
 SELECT o.key FROM checkout_publishedmessage p JOIN checkout_outboxmessage o ON o.id = p.message_id
-WHERE p.door = 'kafka' AND p.seen_at IS NULL;
+WHERE p.door = 'kafka' AND p.seen_at IS NULL AND p.published_at >= %(unjudged_since)s
+UNION
+-- What was missing may be gone by retention since.
+SELECT d.key FROM settlements_discrepancy d
+WHERE d.kind = 'events' AND d.cleared_at IS NULL AND d.key IS NOT NULL;
+
+WITH whole AS (
+  SELECT DISTINCT subject AS id FROM reconcile_mark
+  WHERE kind IN ('creator', 'rewritten') AND subject IS NOT NULL AND detail ->> 'only' IS NULL
+)
+INSERT INTO reconcile_charge
+-- A row that somebody moved is reached by every way that leads to it.
+SELECT c.id FROM whole w JOIN checkout_charge c ON c.creator_id = w.id
+UNION
+SELECT c.id FROM whole w JOIN checkout_subscription s ON s.creator_id = w.id
+JOIN checkout_charge c ON c.subscription_id = s.id
+UNION
+SELECT a.charge_id FROM whole w JOIN checkout_attempt a ON a.creator_id = w.id
+UNION
+-- Also one that was deleted: what was found of it is cleared.
+SELECT subject FROM reconcile_mark WHERE kind = 'charge' AND subject IS NOT NULL
+UNION
+SELECT a.charge_id FROM reconcile_line l JOIN checkout_attempt a ON a.id = l.key
+UNION
+SELECT a.charge_id FROM reconcile_mark m
+CROSS JOIN LATERAL (SELECT settlements_statement_zone(m.detail ->> 'lane') AS name) zone
+JOIN checkout_attempt a ON a.lane = m.detail ->> 'lane'
+  AND a.booked_at >= (m.detail ->> 'first')::date::timestamp AT TIME ZONE zone.name
+  AND (m.detail ->> 'last' = 'infinity'
+       OR a.booked_at < ((m.detail ->> 'last')::date + 1)::timestamp AT TIME ZONE zone.name)
+WHERE m.kind = 'days'
+UNION
+-- The period it was billed for too early may have begun.
+SELECT d.charge_id FROM settlements_discrepancy d
+WHERE d.kind = 'periods' AND d.charge_id IS NOT NULL AND d.cleared_at IS NULL;
+
+-- Lines are held against attempts, whose key they name.
+INSERT INTO reconcile_line
+SELECT a.id FROM reconcile_charge k JOIN checkout_attempt a ON a.charge_id = k.id
+ON CONFLICT DO NOTHING;
 
 -- One row of a match by hand changed: its other lines and attempts are believed no more, or again.
 WITH near AS (
   SELECT m.proposal_id AS id FROM reconcile_line k
   JOIN settlements_matchedline m ON m.key = k.key AND m.in_force
   UNION
-  SELECT m.proposal_id FROM reconcile_creator k
-  JOIN settlements_matchedattempt m ON m.creator_id = k.id AND m.in_force
-), lines AS (
-  INSERT INTO reconcile_line
+  SELECT m.proposal_id FROM reconcile_line k
+  JOIN settlements_matchedattempt m ON m.attempt_id = k.key AND m.in_force
+), keys AS (
   SELECT m.key FROM near JOIN settlements_matchedline m ON m.proposal_id = near.id
-  ON CONFLICT DO NOTHING
+  UNION
+  SELECT m.attempt_id FROM near JOIN settlements_matchedattempt m ON m.proposal_id = near.id
+), lines AS (
+  INSERT INTO reconcile_line SELECT key FROM keys ON CONFLICT DO NOTHING
 )
-INSERT INTO reconcile_creator
-SELECT m.creator_id FROM near JOIN settlements_matchedattempt m ON m.proposal_id = near.id
-UNION
-SELECT a.creator_id FROM near JOIN settlements_matchedline m ON m.proposal_id = near.id
-JOIN checkout_attempt a ON a.id = m.key
+INSERT INTO reconcile_charge
+SELECT DISTINCT a.charge_id FROM keys JOIN checkout_attempt a ON a.id = keys.key
 ON CONFLICT DO NOTHING;

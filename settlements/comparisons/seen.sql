@@ -2,8 +2,8 @@
 -- for the other in a circle.
 UPDATE checkout_publishedmessage p SET seen_at = %(now)s
 FROM (
-  SELECT m.id FROM reconcile_creator k
-  JOIN checkout_outboxmessage m ON m.key = k.id AND m.door = 'kafka'
+  SELECT m.id FROM reconcile_topic k
+  JOIN checkout_outboxmessage m ON m.key = k.key AND m.door = 'kafka'
   JOIN checkout_publishedmessage u ON u.message_id = m.id AND u.seen_at IS NULL
   WHERE EXISTS (SELECT 1 FROM settlements_topicrecord r
                 WHERE r.event_id = m.event_id AND r.sha256 = m.payload_sha256

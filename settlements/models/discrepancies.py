@@ -41,6 +41,9 @@ class ReconciliationRun(models.Model):
     as_of = models.DateTimeField()
     # Real clock; none while it runs.
     ended_at = models.DateTimeField(null=True)
+    # Real clock: every message published two minutes before was held against the topic.
+    topic_read_at = models.DateTimeField(null=True, blank=True)
+    # Of which anything was looked at.
     creators = models.PositiveIntegerField()
     marks = models.PositiveIntegerField()
     opened = models.PositiveIntegerField()
@@ -109,7 +112,8 @@ class Discrepancy(models.Model):
     fingerprint = models.CharField(max_length=200, unique=True)
     kind = models.CharField(max_length=9, choices=Kind.choices)
     code = models.CharField(max_length=16, choices=Code.choices)
-    # What a pass re-examines it by: the creator, or the key of a statement line.
+    # What a pass re-examines it by: of a statement, the attempt that its lines name; of anything else
+    # without a charge, the creator or a charge that was deleted.
     key = models.UUIDField(null=True, blank=True)
     charge = models.ForeignKey(
         Charge, on_delete=models.PROTECT, null=True, blank=True, related_name="discrepancies"

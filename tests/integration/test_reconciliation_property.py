@@ -55,6 +55,15 @@ EDITS = (
     " ORDER BY terms_id DESC LIMIT 1)"
     " WHERE id = {charge}",
     "DELETE FROM checkout_charge WHERE id = {charge}",
+    "UPDATE checkout_charge SET terms_id = (SELECT max(terms_id) FROM checkout_charge)"
+    " WHERE id = {charge}",
+    "UPDATE checkout_charge SET period_start = period_start - 3, subscription_id = (SELECT"
+    " subscription_id FROM checkout_charge ORDER BY terms_id DESC LIMIT 1) WHERE id = {charge}",
+    "INSERT INTO checkout_charge SELECT (jsonb_populate_record(c, jsonb_build_object("
+    "'id', md5(c.id::text)::uuid, 'period_start', c.period_start - 7))).* FROM checkout_charge c"
+    " WHERE id = {charge} ON CONFLICT DO NOTHING",
+    "UPDATE checkout_attempt SET creator_id = (SELECT creator_id FROM checkout_charge"
+    " ORDER BY terms_id DESC LIMIT 1) WHERE id = {attempt}",
     "UPDATE checkout_attempt SET captured_amount = captured_amount + 0.01 WHERE id = {attempt}",
     "UPDATE checkout_attempt SET outcome = 'unapplied' WHERE id = {attempt}"
     " AND outcome = 'captured'",
@@ -78,6 +87,8 @@ EDITS = (
     "UPDATE checkout_subscription SET next_billing_at = next_billing_at + interval '9 days'"
     " WHERE id = {sub}",
     "UPDATE checkout_subscription SET state = 'active', closed_at = NULL WHERE id = {sub}",
+    "UPDATE checkout_subscription SET state = 'cancelled', closed_at = next_billing_at"
+    " - interval '40 days' WHERE id = {sub}",
     "UPDATE checkout_subscription SET time_zone = 'Asia/Almaty' WHERE id = {sub}",
     "UPDATE checkout_subscription SET creator_id = (SELECT creator_id FROM checkout_charge"
     " ORDER BY terms_id LIMIT 1) WHERE id = {sub}",
@@ -87,6 +98,9 @@ EDITS = (
     "UPDATE checkout_outboxmessage SET payload = payload || ' ' WHERE id = {message}",
     "UPDATE checkout_outboxmessage SET event_seq = event_seq + 100 WHERE id = {message}"
     " AND door = 'kafka'",
+    "UPDATE checkout_outboxmessage SET subject = {sub} WHERE id = {message} AND door = 'kafka'",
+    "UPDATE checkout_outboxmessage SET type = 'subscription.plan_changed' WHERE id = {message}"
+    " AND type = 'subscription.started'",
     "DELETE FROM checkout_outboxmessage WHERE id = {message}",
     "UPDATE checkout_creator SET event_seq = event_seq + 1",
     "UPDATE settlements_statementline SET gross = gross - 0.01, net = net - 0.01 WHERE id = {line}",
