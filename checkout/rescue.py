@@ -370,8 +370,9 @@ def drain_dead_letters(
 
 
 def _explain(letter: DeadLetter, *, now: Moment, ages: Ages) -> None:
-    known = Case.objects.filter(kind=CaseKind.DEAD_LETTER, subject=letter.message_id).exists()
-    if known:
+    # A worker that could not read it may have kept it, and died before it acknowledged (F22).
+    kept = (CaseKind.DEAD_LETTER, CaseKind.UNREADABLE_MESSAGE)
+    if Case.objects.filter(kind__in=kept, subject=letter.message_id).exists():
         return
     charge, closed_because = _act_on(letter, now=now, ages=ages)
     open_case(

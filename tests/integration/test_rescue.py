@@ -605,6 +605,19 @@ def test_a_body_that_cannot_be_read_is_kept_once(world: World) -> None:
     assert Case.objects.get(kind=CaseKind.UNREADABLE_MESSAGE).reason == "no JSON"
 
 
+def test_a_body_that_was_kept_is_no_second_case_when_it_comes_as_a_dead_letter(
+    world: World,
+) -> None:
+    """F22, R33: a worker kept it, and died before it acknowledged; the next ones died as well."""
+    rescue.keep_unreadable(subject="m-1", body="{", reason="no JSON", now=world.clock.now())
+    dead = DeadLetter("m-1", "r-1", "{", None)
+
+    deleted = drain(world, dead)
+
+    assert deleted == [dead]
+    assert Case.objects.get().kind == CaseKind.UNREADABLE_MESSAGE
+
+
 def test_a_worker_that_dies_three_times_leaves_a_letter_and_one_capture(world: World) -> None:
     """F6: the drain never charges again; the open attempt goes to the resolver."""
     charge = world.due_charge()

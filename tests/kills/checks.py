@@ -136,7 +136,8 @@ def _untold(told: set[UUID]) -> Iterator[str]:
 
 def rest(yard: "Yard") -> Iterator[str]:
     """I6: nothing is under way, dead letters are cases, and nothing needed the sweep for nothing."""
-    queue, subjects = yard.outside.queue, Case.objects.filter(kind=CaseKind.DEAD_LETTER)
+    kept = (CaseKind.DEAD_LETTER, CaseKind.UNREADABLE_MESSAGE)
+    queue, subjects = yard.outside.queue, Case.objects.filter(kind__in=kept)
     unsent = PendingMessage.objects.count()
     unexplained = set(queue.died) - set(subjects.values_list("subject", flat=True))
     repaired = Case.objects.filter(kind=CaseKind.REPAIRED_CHARGE).count()

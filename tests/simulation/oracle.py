@@ -311,8 +311,11 @@ def rest(world: World) -> Iterator[str]:
 
 
 def cases(world: World) -> Iterator[str]:
-    """Dead letters are cases, one each; money that cannot be kept has a case that proposes its refund."""
-    subjects = _subjects(CaseKind.DEAD_LETTER)
+    """Dead letters are cases, one each; money that cannot be kept has a case that proposes its refund.
+
+    A worker may have kept a message that it could not read before it died of it.
+    """
+    subjects = _subjects(*KEPT)
     for died in sorted(set(world.queue.died) - subjects):
         yield f"dead letter {died} is no case"
     refunds = _subjects(CaseKind.REFUND_AFTER_CANCEL)
@@ -342,8 +345,8 @@ def poison(world: World) -> Iterator[str]:
             yield f"the poison {body[:60]} is {kept.count(body)} cases"
 
 
-def _subjects(kind: CaseKind) -> set[str]:
-    return set(Case.objects.filter(kind=kind).values_list("subject", flat=True))
+def _subjects(*kinds: CaseKind) -> set[str]:
+    return set(Case.objects.filter(kind__in=kinds).values_list("subject", flat=True))
 
 
 def calm(world: World) -> Iterable[str]:
