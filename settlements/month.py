@@ -66,7 +66,8 @@ class Landed:
 
     `told` is what we captured on days that have an accepted file, `charges` what those files say of it,
     `corrected` what two people booked of the difference, with matches by hand;
-    `paid` is what payout lines say has left, `left` what the payouts of those days hold.
+    `paid` is what payout lines say has left, `left` what the payouts of those days hold; `at_bank` what
+    banks kept of payouts that landed, as two people accepted it.
     """
 
     told: Tally
@@ -82,6 +83,7 @@ class Landed:
     before: Held
     after: Held
     bank: Tally
+    at_bank: Tally
 
     @property
     def captured(self) -> Tally:
@@ -98,7 +100,8 @@ class Landed:
         held_before = self.before.balance + self.before.on_the_way.usd
         held_after = self.awaiting.usd + self.after.balance + self.after.on_the_way.usd
         captured = self.captured.usd + self.corrected.usd
-        return captured + self.kept + held_before - held_after - self.bank.usd
+        kept = self.kept + self.at_bank.usd
+        return captured + kept + held_before - held_after - self.bank.usd
 
     @property
     def causes(self) -> Mapping[str, Decimal]:
@@ -116,7 +119,7 @@ class Landed:
                 self.paid.usd - self.left.usd
             ),
             "payouts that left, less what the bank credited for them": (
-                self.left.usd + way - self.bank.usd
+                self.left.usd + way + self.at_bank.usd - self.bank.usd
             ),
         }
 
@@ -174,6 +177,7 @@ def landed_in(*, first: date, last: date) -> Landed:
         before=_held(first - DAY),
         after=_held(last),
         bank=_tally(_BANK, **days),
+        at_bank=_tally(_AT_BANK, **days),
     )
 
 
@@ -346,6 +350,13 @@ _BANK: Final = """
     SELECT count(*), coalesce(sum(e.net), 0.00)
     FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
     WHERE coalesce(e.value_on, e.booked_on) BETWEEN %(first)s AND %(last)s
+"""
+_AT_BANK: Final = """
+    SELECT count(*), coalesce(sum(d.difference), 0.00)
+    FROM settlements_payout p
+    JOIN settlements_discrepancy d ON d.fingerprint = 'payout:amount:' || p.id || ':bank'
+      AND d.resolved_at IS NOT NULL AND d.cleared_at IS NULL
+    WHERE p.landed_on BETWEEN %(first)s AND %(last)s
 """
 # The declined of the month come from one index, by class, in the order of each charge; an earlier decline is
 # looked for only where it can be. Each charge is looked up, whatever a plan for all of them would cost.

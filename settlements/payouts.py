@@ -271,13 +271,14 @@ _MARK_LATE: Final = """
 """
 
 # A processor may name a payout on its own line alone: then there are no lines to agree with what left.
-# Of a payout of 0.00 no bank shows anything.
+# Of a payout of 0.00 no bank shows anything; what a bank kept is accepted by two people first.
 _LAND: Final = """
     WITH credited AS (
       UPDATE settlements_payout p SET landed_on = coalesce(e.value_on, e.booked_on)
       FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
       WHERE c.payout_id = p.id AND p.landed_on IS NULL AND p.value_on IS NOT NULL
-        AND (p.line_count = 0 OR p.paid = p.net) AND e.net = p.paid
+        AND (p.line_count = 0 OR p.paid = p.net)
+        AND (e.net = p.paid OR settlements_kept_by_bank(p.id, p.paid, e.net))
         AND (SELECT count(*) FROM settlements_payoutcredit o WHERE o.payout_id = p.id) = 1
       RETURNING p.id, p.reference
     ), nothing AS (

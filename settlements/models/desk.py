@@ -46,13 +46,19 @@ def ways_of(found: Discrepancy) -> list[Way]:
     """How people may resolve it; none where evidence alone can.
 
     A cent between what was owed and what was captured is corrected in the books, never waved through.
-    What is not about money, what a hand rewrote, and what is between us and the
-    processor's file may be accepted with a reason.
+    What is not about money, what a hand rewrote, what is between us and the processor's file, and what
+    a bank kept of a payout (a fee of its own) may be accepted with a reason.
     """
     if (Kind(found.kind), Code(found.code)) in _CORRECTABLE:
         return [Way.CORRECTED] if found.charge_id else []
-    is_free = found.difference == 0 or found.kind == Kind.STATEMENT
+    is_free = found.difference == 0 or found.kind == Kind.STATEMENT or _is_at_the_bank(found)
     return [Way.ACCEPTED] if is_free or found.code == Code.REWRITTEN else []
+
+
+def _is_at_the_bank(found: Discrepancy) -> bool:
+    """One credit of a payout, of another amount than what left."""
+    is_of_a_payout = (found.kind, found.code) == (Kind.PAYOUT, Code.AMOUNT)
+    return is_of_a_payout and found.fingerprint.endswith(":bank")
 
 
 def digest_of(way: str, seen: Iterable[Seen]) -> str:

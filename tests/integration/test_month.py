@@ -15,9 +15,9 @@ from checkout import rescue, tallies
 from checkout.gateways import DeclineClass, Declined
 from checkout.models import Attempt, Charge, ChargeState
 from checkout.tallies import Tally
-from settlements import payouts, reconciliation
+from settlements import payouts, reconciliation, resolving
 from settlements.days import days_to_prove
-from settlements.models import BankEntry, StatementLine
+from settlements.models import BankEntry, Discrepancy, StatementLine, Way
 from settlements.month import Landed, Recovery, billed_in, landed_in, recovery_in
 from settlements.roles import VIEWER
 from tests.factories import LANE, World
@@ -225,6 +225,30 @@ def test_r38_a_cent_at_the_bank_is_the_remainder_and_named(
         "payouts that left, less what the bank credited for them": by
     }
     assert landed_in(**JANUARY).remainder == NOTHING
+
+
+def test_what_a_bank_kept_is_a_line_of_its_own_once_two_people_accepted_it(
+    world: World, tmp_path: Path
+) -> None:
+    collected(world)
+    credited(world, tmp_path, stated(world, tmp_path) - 15)
+    reconciliation.reconcile(clock=world.clock, ages=world.ages)
+    short = Discrepancy.objects.get(fingerprint__endswith=":bank")
+    now = world.clock.now()
+    proposal = resolving.propose(
+        discrepancy_ids=[short.pk], way=Way.ACCEPTED, by="ann", reason="wire fee", now=now
+    )
+    resolving.approve(
+        proposal_id=proposal.pk, seen=proposal.sha256, by="bob", reason="yes", now=now
+    )
+    gathered(world)
+
+    february = landed_in(**FEBRUARY)
+
+    assert (february.at_bank, february.remainder) == (Tally(1, Decimal(-15)), NOTHING)
+    assert_explained(february)
+    page = member(VIEWER).get("/admin/month/?month=2026-02").content.decode()
+    assert "kept by the bank, accepted by two people" in page
 
 
 def test_r38_a_cent_between_our_records_and_the_file_is_the_remainder(

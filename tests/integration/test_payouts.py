@@ -15,9 +15,10 @@ from checkout.models import Attempt, OutboxMessage
 from checkout.topics import validate_payload
 from processor.statement import Capture, render
 from processor.statement import fee as fee_of
-from settlements import payouts, reconciliation
+from settlements import payouts, reconciliation, resolving
 from settlements.closing import close_periods
 from settlements.models import (
+    Discrepancy,
     Kind,
     Payout,
     PayoutCredit,
@@ -26,6 +27,7 @@ from settlements.models import (
     Settlement,
     SettlementLine,
     StatementLine,
+    Way,
 )
 from settlements.payouts import Cash, cash_expected
 from settlements.roles import VIEWER
@@ -249,6 +251,41 @@ def test_r38_a_credit_that_differs_by_a_cent_lands_nothing_and_is_named(
     ((found_code, explanation),) = found(world)
     assert (found_code, said in explanation) == (code, True), explanation
     assert not Settlement.objects.filter(proved_at__isnull=False).exists()
+
+
+def test_what_a_bank_kept_lands_the_payout_once_two_people_accepted_it(world, tmp_path: Path):
+    """R42, R43: a fee of the bank's; the settlement is proved by what left, to the cent."""
+    stated(world, tmp_path)
+    credited(world, tmp_path, named("4.11"))
+    prove(world)
+    assert [code for code, _ in found(world)] == ["amount"]
+    short = Discrepancy.objects.get(fingerprint__endswith=":bank")
+    now = world.clock.now()
+
+    proposal = resolving.propose(
+        discrepancy_ids=[short.pk], way=Way.ACCEPTED, by="ann", reason="wire fee of 15.00", now=now
+    )
+    prove(world)
+    assert Payout.objects.get().landed_on is None
+    resolving.approve(
+        proposal_id=proposal.pk, seen=proposal.sha256, by="bob", reason="by the tariff", now=now
+    )
+    prove(world)
+
+    assert Payout.objects.get().landed_on == date(2026, 2, 3)
+    assert Settlement.objects.filter(proved_at__isnull=False).exists()
+    assert found(world) == []
+
+
+def test_r34_raw_sql_cannot_land_a_payout_with_another_amount_than_was_accepted(
+    world, tmp_path: Path
+):
+    payout = stated(world, tmp_path)
+    credited(world, tmp_path, named("4.11"))
+    prove(world)
+
+    with pytest.raises(DatabaseError, match="no single credit"):
+        raw(f"UPDATE settlements_payout SET landed_on = '2026-02-03' WHERE id = {payout.pk}")
 
 
 def test_r38_a_payout_line_that_is_not_its_lines_sum_is_named(world, tmp_path: Path):
