@@ -75,10 +75,19 @@ def read_notices(now: datetime) -> Iterator[Metric]:
     )
 
 
+def read_exports(now: datetime) -> Iterator[Metric]:
+    waiting = readings.exports_waiting()
+    yield gauge(metrics.EXPORTS_WAITING, "Exports asked for, not made yet", [({}, waiting.count)])
+    yield gauge(
+        metrics.EXPORTS_OLDEST, "Seconds the oldest of them waits", [({}, waiting.age(now))]
+    )
+
+
 SETTLEMENTS: Final[tuple[Reading, ...]] = (
     read_discrepancies,
     read_freshness,
     read_statement_days,
     read_pages,
     read_notices,
+    read_exports,
 )

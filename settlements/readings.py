@@ -13,6 +13,8 @@ from settlements.models import (
     STANDING,
     Discrepancy,
     ExpectationState,
+    ExportRun,
+    ExportState,
     Notice,
     NoticeDelivery,
     ReconcileDirty,
@@ -73,6 +75,13 @@ def statement_days() -> dict[str, int]:
         .annotate(count=Count("id"))
     )
     return {row["state"]: row["count"] for row in rows}
+
+
+def exports_waiting() -> Pile:
+    """Exports that were asked for and are neither made nor failed; they carry no USD."""
+    waiting = ExportRun.objects.filter(state=ExportState.ASKED)
+    found = waiting.aggregate(count=Count("id"), oldest=Min("asked_at"))
+    return Pile(count=found["count"], oldest=found["oldest"])
 
 
 def notices_waiting() -> Pile:

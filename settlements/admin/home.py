@@ -30,12 +30,14 @@ from settlements.models import (
     ProofState,
     Proposal,
 )
-from settlements.readings import freshness, oldest_mark
+from settlements.readings import exports_waiting, freshness, oldest_mark
 
 CHART_DAYS: Final = 14
 DECLINE_DAYS: Final = 7
 # Seconds after which what should come every few seconds is a warning.
 STALE: Final = 60
+# Seconds within which a worker makes the largest list.
+EXPORT_STALE: Final = 900
 # Files that the first sentence names one by one; the table below it has all of them.
 MOST_AWAITED: Final = 4
 _ABOUT_CHARGES: Final = "standing=yes&about=charge"
@@ -242,6 +244,13 @@ def _stale(now: Moment) -> Iterator[Warning]:
     if mark is not None and (now.real - mark).total_seconds() > STALE:
         ago = _length(now.real - mark)
         yield Warning(f"A change of {ago} ago waits for a pass to look at it.", link)
+    exports = exports_waiting()
+    if exports.age(now.real) > EXPORT_STALE:
+        ago = _length(timedelta(seconds=exports.age(now.real)))
+        text = f"An export that was asked for {ago} ago is not made: does an export worker run?"
+        yield Warning(
+            text, f"{reverse('admin:settlements_exportrun_changelist')}?state__exact=asked"
+        )
 
 
 # --- Waiting for me --------------------------------------------------------------------------------

@@ -12,12 +12,16 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from checkout import metrics
+from checkout.clock import Clock, Moment
 from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
 from checkout.models import AttemptTally
 from checkout.tallies import Tally
 from settlements import books, reconciliation, resolving
 from settlements.days import Days, days_to_prove
-from settlements.models import STANDING, Discrepancy, Way
+from settlements.exporter import read_exports
+from settlements.exports import runs
+from settlements.models import STANDING, Discrepancy, ExportForm, ExportWhat, Way
 from settlements.roles import ANALYST, APPROVER, VIEWER
 from tests.factories import LANE, World
 from tests.factories_roles import member, pages_at, user_of
@@ -184,6 +188,29 @@ def test_home_says_it_in_one_line_each(world: World, tmp_path: Path) -> None:
 def test_warnings_come_first(world: World) -> None:
     shown = home(member(VIEWER))
     assert shown.index("No pass of reconciliation has run yet") < shown.index("0 proved")
+
+
+@pytest.mark.parametrize(("minutes", "warned"), [(14, False), (125, True)])
+def test_an_export_that_nobody_makes_is_a_warning_and_a_figure(
+    world: World, minutes: int, warned: bool
+) -> None:
+    now = Clock().real_now()
+    asked_at = now - timedelta(minutes=minutes)
+    runs.ask(
+        what=ExportWhat.CHARGES,
+        form=ExportForm.CSV,
+        query="",
+        words="all",
+        by="ann",
+        reason="the auditor",
+        now=Moment(asked_at, asked_at),
+    )
+
+    said = "An export that was asked for 2 h ago is not made" in home(member(VIEWER))
+
+    assert said is warned
+    oldest = [m for m in read_exports(now) if m.name == metrics.EXPORTS_OLDEST]
+    assert [sample.value for m in oldest for sample in m.samples] == [minutes * 60]
 
 
 def test_what_waits_for_me_is_by_name_and_role(world: World) -> None:
