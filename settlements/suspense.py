@@ -1,6 +1,6 @@
 """What is still open of a day that is to be closed: each thing by name, with the USD at stake.
 
-A file that is not accepted, an attempt in doubt, a discrepancy that stands, a case that nobody closed.
+A file that is not accepted, an attempt in doubt or under way, a discrepancy that stands, a case that nobody closed.
 What other people or days already name is not named twice: an in-doubt case is its attempt, a
 day's late or quarantined file is that file.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from checkout.clock import Moment
 from checkout.models import Attempt, AttemptOutcome, Case, CaseKind, ChargeState
@@ -71,6 +71,7 @@ def open_items(*, day: date, now: Moment) -> list[OpenItem]:
         *_files(bounds),
         *_bank_statements(bounds),
         *_in_doubt(bounds),
+        *_under_way(bounds),
         *_discrepancies(bounds),
         *_cases(bounds),
     ]
@@ -137,15 +138,23 @@ def _oldest_file_open(day: date) -> date:
 
 
 def _in_doubt(bounds: Bounds) -> Iterator[OpenItem]:
-    attempts = Attempt.objects.filter(
-        outcome=AttemptOutcome.OPEN,
-        charge__state=ChargeState.IN_DOUBT,
-        # Not its last send: one that is sent again tomorrow has been in doubt since today.
-        started_at__lt=bounds.real_end,
-    )
-    for attempt in attempts.select_related("creator"):
+    for attempt in _open(bounds).filter(charge__state=ChargeState.IN_DOUBT):
         what = f"attempt of {attempt.creator.external_id} at {attempt.lane} is in doubt"
         yield OpenItem(f"attempt:{attempt.pk}", what, attempt.amount)
+
+
+def _under_way(bounds: Bounds) -> Iterator[OpenItem]:
+    """Begun and not known to have ended: a payer who confirms, a worker that died, a charge that is over."""
+    for attempt in _open(bounds).exclude(charge__state=ChargeState.IN_DOUBT):
+        whose = f"attempt of {attempt.creator.external_id} at {attempt.lane}"
+        what = f"{whose} is open, its charge is {attempt.charge.get_state_display()}"
+        yield OpenItem(f"attempt:{attempt.pk}", what, attempt.amount)
+
+
+def _open(bounds: Bounds) -> QuerySet[Attempt]:
+    # Not its last send: one that is sent again tomorrow has been in doubt since today.
+    begun = Attempt.objects.filter(outcome=AttemptOutcome.OPEN, started_at__lt=bounds.real_end)
+    return begun.select_related("creator", "charge")
 
 
 def _discrepancies(bounds: Bounds) -> Iterator[OpenItem]:

@@ -3,6 +3,7 @@
 import getpass
 import json
 import threading
+from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
 from io import BytesIO, StringIO
@@ -32,6 +33,7 @@ from settlements.suspense import open_items
 from tests.factories import LANE, World
 from tests.factories_roles import pages_at, user_of
 from tests.factories_settlements import statement_text, take_in
+from tests.situations import attempting, pending, succeeded_with_open_attempt
 
 pytestmark = pytest.mark.django_db
 WHY = "looked at with the processor"
@@ -141,6 +143,22 @@ def test_what_is_open_is_carried_over_by_name_and_reason(world: World) -> None:
     over(world)
     following = closed(world, day + timedelta(days=1))
     assert dict(following.carried.values_list("name", "reason")) == carried
+
+
+@pytest.mark.parametrize("situation", [pending, attempting, succeeded_with_open_attempt])
+def test_an_attempt_under_way_is_carried_over_too(
+    world: World, situation: Callable[[World], Charge]
+) -> None:
+    charge = situation(world)
+    day = world.clock.business_now().date()
+    world.clock.forward(days=1)
+
+    found = open_items(day=day, now=world.clock.now())
+
+    attempt = charge.open_attempt()
+    assert attempt is not None
+    (item,) = [each for each in found if each.name == f"attempt:{attempt.pk}"]
+    assert (item.usd, "is open, its charge is" in item.what) == (attempt.amount, True)
 
 
 def test_r47_a_file_is_carried_on_and_on_and_no_day_long_closed_is_read(world: World) -> None:
