@@ -8,15 +8,23 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import F
 
 from checkout import billing, failpoints, outcomes, subscriptions
 from checkout.failpoints import Crash
 from checkout.gateways import Approved, DeclineClass, Declined, InDoubt
 from checkout.models import Charge, ChargeState, LedgerPosting
 from settlements import reconciliation
-from settlements.models import Code, Discrepancy, Kind, ReconcileDirty, ReconciliationRun
+from settlements.models import (
+    Code,
+    DirtyKind,
+    Discrepancy,
+    Kind,
+    ReconcileDirty,
+    ReconciliationRun,
+)
 from tests.factories import World, attempts, creator, fresh, plan
-from tests.factories_settlements import edit, triggers_off
+from tests.factories_settlements import edit, statement_text, take_in, triggers_off
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db
@@ -494,6 +502,37 @@ def test_a_healed_row_is_cleared_by_evidence_and_opens_again_as_the_same(world):
     found = Discrepancy.objects.get(kind=Kind.BILLING, code=Code.UNDER_CHARGE)
     assert found.cleared_at is None
     assert len(named()) == 1
+
+
+def test_what_the_version_before_found_of_a_line_is_cleared_by_evidence(world, tmp_path):
+    """It looked at a line by its creator; this one by the attempt that the line names."""
+    paid(world)
+    day = world.clock.business_now().date()
+    world.clock.forward(days=1)
+    take_in(statement_text(day), world=world, folder=tmp_path)
+    by_a_cent = "UPDATE settlements_statementline SET gross = gross + %s, net = net + %s"
+    edit(by_a_cent, "-0.01", "-0.01")
+    look_again(world)
+    found = Discrepancy.objects.filter(kind=Kind.STATEMENT, code=Code.AMOUNT)
+    found.update(key=F("creator_id"))
+    look_again(world)
+
+    edit(by_a_cent, "0.01", "0.01")
+    look_again(world)
+
+    assert named(kind=Kind.STATEMENT) == []
+    assert found.get().cleared_because == "evidence"
+
+
+def test_a_mark_of_the_version_before_is_of_all_that_a_creator_has(world):
+    charge = paid(world)
+    edit("UPDATE checkout_charge SET amount = amount - 0.03 WHERE id = %s", charge.pk)
+    ReconcileDirty.objects.all().delete()
+
+    ReconcileDirty.objects.create(kind=DirtyKind.CREATOR, subject=charge.creator_id)
+    look_again(world)
+
+    assert ("billing", "under_charge", "-0.03") in named()
 
 
 def test_a_discrepancy_is_never_deleted(world):

@@ -84,6 +84,14 @@ def test_both_calendars_cut_the_same_periods(subscription, anchor, interval, day
         expected.append((start, end))
         start = end
     assert rows == expected
+    # And each alone, as a pass asks for the period of one charge.
+    alone = ask(
+        "SELECT d, p.period_start, p.period_end FROM unnest(%s::date[]) AS d"
+        " LEFT JOIN LATERAL settlements_periods(%s, d, d) p ON true ORDER BY 1",
+        [start for start, _ in expected],
+        subscription,
+    )
+    assert alone == [(start, start, end) for start, end in expected]
 
 
 @pytest.fixture
