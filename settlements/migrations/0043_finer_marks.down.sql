@@ -1,3 +1,22 @@
+DROP TRIGGER dirty_update ON settlements_proposal;
+CREATE TRIGGER dirty_update AFTER UPDATE ON settlements_proposal FOR EACH ROW
+WHEN ('matched' IN (OLD.way, NEW.way) AND 'approved' IN (OLD.decision, NEW.decision))
+EXECUTE FUNCTION settlements_mark_proposal();
+ALTER TABLE settlements_proposal ENABLE ALWAYS TRIGGER dirty_update;
+DROP TRIGGER dirty_update ON checkout_plan;
+DROP FUNCTION settlements_mark_plan();
+CREATE OR REPLACE FUNCTION settlements_mark_match(proposal bigint) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO reconcile_dirty (kind, subject)
+  SELECT 'line', key FROM settlements_matchedline WHERE proposal_id = proposal
+  UNION
+  SELECT 'line', s.key FROM settlements_matchedline m
+  JOIN settlements_statementline s ON s.id = m.line_id WHERE m.proposal_id = proposal
+  UNION
+  SELECT 'creator', creator_id FROM settlements_matchedattempt WHERE proposal_id = proposal
+  UNION
+  SELECT 'creator', t.creator_id FROM settlements_matchedattempt m
+  JOIN checkout_attempt t ON t.id = m.attempt_id WHERE m.proposal_id = proposal
+$$;
 DROP TRIGGER dirty_insert ON settlements_settlement;
 DROP FUNCTION settlements_mark_new_settlement();
 DROP TRIGGER dirty_update ON settlements_settlementline;

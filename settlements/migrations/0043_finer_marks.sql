@@ -212,6 +212,43 @@ ALTER TABLE settlements_settlementline ENABLE ALWAYS TRIGGER dirty_update;
 ALTER TABLE settlements_settlementline ENABLE ALWAYS TRIGGER dirty_delete;
 ALTER TABLE settlements_settlement ENABLE ALWAYS TRIGGER dirty_insert;
 
+-- Terms are held against the plan that was agreed, and the books against what two people approved.
+CREATE FUNCTION settlements_mark_plan() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO reconcile_dirty (kind, subject, detail)
+  SELECT DISTINCT 'creator', s.creator_id, settlements_only('calendar')
+  FROM (SELECT code FROM was UNION SELECT code FROM became) p
+  JOIN checkout_subscriptionterms t ON t.plan_id = p.code
+  JOIN checkout_subscription s ON s.id = t.subscription_id;
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER dirty_update AFTER UPDATE ON checkout_plan
+REFERENCING OLD TABLE AS was NEW TABLE AS became
+FOR EACH STATEMENT EXECUTE FUNCTION settlements_mark_plan();
+ALTER TABLE checkout_plan ENABLE ALWAYS TRIGGER dirty_update;
+
+CREATE OR REPLACE FUNCTION settlements_mark_match(proposal bigint) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO reconcile_dirty (kind, subject)
+  SELECT 'line', key FROM settlements_matchedline WHERE proposal_id = proposal
+  UNION
+  SELECT 'line', s.key FROM settlements_matchedline m
+  JOIN settlements_statementline s ON s.id = m.line_id WHERE m.proposal_id = proposal
+  UNION
+  SELECT 'creator', creator_id FROM settlements_matchedattempt WHERE proposal_id = proposal
+  UNION
+  SELECT 'creator', t.creator_id FROM settlements_matchedattempt m
+  JOIN checkout_attempt t ON t.id = m.attempt_id WHERE m.proposal_id = proposal
+  UNION
+  SELECT 'charge', e.charge_id FROM settlements_proposalitem i
+  JOIN checkout_ledgerentry e ON e.id IN (i.entry_id, i.reversal_id) WHERE i.proposal_id = proposal
+$$;
+
+DROP TRIGGER dirty_update ON settlements_proposal;
+CREATE TRIGGER dirty_update AFTER UPDATE ON settlements_proposal FOR EACH ROW
+WHEN ('approved' IN (OLD.decision, NEW.decision)) EXECUTE FUNCTION settlements_mark_proposal();
+ALTER TABLE settlements_proposal ENABLE ALWAYS TRIGGER dirty_update;
+
 -- The periods that begin between two days, both included, counted from near the first: what a charge
 -- costs does not grow with the age of its subscription. NULL is from the first period on.
 CREATE FUNCTION settlements_periods(subscription uuid, since date, until date)

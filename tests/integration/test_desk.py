@@ -167,6 +167,18 @@ def test_a_correction_rewritten_in_balance_is_named_though_its_discrepancy_stays
     ]
 
 
+def test_an_approval_that_was_edited_away_no_longer_covers_its_correction(world: World) -> None:
+    """R55: what a pass believes because two people approved it is looked at when they did not."""
+    captured(world, "-0.03")
+    approved(world, proposed(world, only()))
+    find(world)
+
+    edit("UPDATE settlements_proposal SET decision = 'refused'")
+    find(world)
+
+    assert only(kind=Kind.LEDGER, code="receivable").difference == Decimal("-0.03")
+
+
 # --- Four eyes -----------------------------------------------------------------------------------
 
 

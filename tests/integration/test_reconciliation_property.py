@@ -98,6 +98,8 @@ EDITS = (
     "UPDATE checkout_outboxmessage SET payload = payload || ' ' WHERE id = {message}",
     "UPDATE checkout_outboxmessage SET event_seq = event_seq + 100 WHERE id = {message}"
     " AND door = 'kafka'",
+    "UPDATE checkout_plan SET interval_count = interval_count + 1 WHERE code = (SELECT plan_id FROM"
+    " checkout_subscriptionterms WHERE subscription_id = {sub} LIMIT 1)",
     "UPDATE checkout_outboxmessage SET subject = {sub} WHERE id = {message} AND door = 'kafka'",
     "UPDATE checkout_outboxmessage SET type = 'subscription.plan_changed' WHERE id = {message}"
     " AND type = 'subscription.started'",
