@@ -20,4 +20,5 @@ ON CONFLICT (fingerprint) DO UPDATE SET
   cleared_at = NULL, cleared_because = '';
 -- The version before looked at a line's discrepancy by its creator. To be dropped with the next version.
 UPDATE settlements_discrepancy SET key = split_part(fingerprint, ':', 3)::uuid
-WHERE kind = 'statement' AND cleared_at IS NULL AND key = creator_id AND code <> 'rewritten'
+WHERE kind = 'statement' AND cleared_at IS NULL AND key = creator_id
+  AND fingerprint ~ '^statement:[a-z_]+:[0-9a-f-]{36}$'
