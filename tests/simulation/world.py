@@ -164,13 +164,20 @@ class World:
     # --- Time ------------------------------------------------------------------------------------
 
     def forward(self, seconds: float) -> None:
-        """Time passes; where there are doubts, what is late comes in its time, not after a leap of days."""
+        """Time passes; where there are doubts, what is late comes in its time, not after a leap of days.
+
+        So does what would else come after its key is forgotten: no network keeps a request that long.
+        """
         end = self.clock.real_now() + timedelta(seconds=seconds)
-        while self.plan.doubts and (at := self.network.next_late) and at < end:
+        while (at := self.network.next_late) and at < end and self._comes_in_time(at, end):
             before = max((at - self.clock.real_now()).total_seconds(), 0.0)
             self._pass(before)
             seconds -= before
         self._pass(max(seconds, 0.0))
+
+    def _comes_in_time(self, at: datetime, end: datetime) -> bool:
+        is_forgotten = end - at > timedelta(hours=self.plan.idempotent_hours)
+        return self.plan.doubts or (is_forgotten and not self.plan.last_defence)
 
     def _pass(self, seconds: float) -> None:
         self.clock.forward(seconds=seconds)
