@@ -319,11 +319,14 @@ def _compare_and_record(
     _compare(kinds, moments, rows=_OF_CREATORS if full else _OF_CHARGES)
     _execute(_REWRITING)
     run.opened += _count_new()
+    # What a pass writes of discrepancies marks nothing; what anybody else does is looked at again.
+    _execute("SET LOCAL settlements.is_pass = 'yes'")
     _execute(_RECORD, {**moments, "run": run.pk})
     # A rewriting that was healed before it was seen is on record by now, and is gone as well.
     _execute(_REWRITTEN)
     looked_at = {"kinds": [kind.value for kind in kinds], "full": full, "low": None, "high": None}
     run.cleared += _execute(_CLEAR, {**looked_at, **moments})
+    _execute("SET LOCAL settlements.is_pass = 'no'")
     if Kind.EVENTS in kinds:
         _execute(_SEEN, moments)
 

@@ -515,6 +515,7 @@ def test_what_the_version_before_found_of_a_line_is_cleared_by_evidence(world, t
     look_again(world)
     found = Discrepancy.objects.filter(kind=Kind.STATEMENT, code=Code.AMOUNT)
     found.update(key=F("creator_id"))
+    ReconcileDirty.objects.all().delete()  # it marked nothing either
     look_again(world)
 
     edit(by_a_cent, "0.01", "0.01")
@@ -522,6 +523,30 @@ def test_what_the_version_before_found_of_a_line_is_cleared_by_evidence(world, t
 
     assert named(kind=Kind.STATEMENT) == []
     assert found.get().cleared_because == "evidence"
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "UPDATE settlements_discrepancy SET cleared_at = now(), cleared_because = 'evidence'",
+        "UPDATE settlements_discrepancy SET fingerprint = 'x:' || id",
+        "DELETE FROM settlements_discrepancy",
+    ],
+)
+def test_r55_what_was_hidden_by_hand_is_named_again_by_the_next_pass(world, hidden):
+    charge = paid(world)
+    edit("UPDATE checkout_charge SET amount = amount - 0.03 WHERE id = %s", charge.pk)
+    look_again(world)
+    was = named()
+
+    edit(hidden)
+    look_again(world)
+
+    fingerprints = Discrepancy.objects.filter(cleared_at__isnull=True)
+    assert {f"billing:under_charge:{charge.pk}"} <= set(
+        fingerprints.values_list("fingerprint", flat=True)
+    )
+    assert set(named()) == set(was)
 
 
 def test_a_mark_of_the_version_before_is_of_all_that_a_creator_has(world):

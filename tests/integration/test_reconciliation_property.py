@@ -120,6 +120,8 @@ EDITS = (
     " accepted_at = NULL",
     "UPDATE settlements_statementexpectation SET state = 'expected', statement_id = NULL",
     "DELETE FROM settlements_statementexpectation",
+    "UPDATE settlements_discrepancy SET cleared_at = now(), cleared_because = 'evidence'"
+    " WHERE cleared_at IS NULL",
     "UPDATE settlements_matchedline SET gross = gross - 0.01",
     "UPDATE settlements_matchedattempt SET in_force = false",
     "DELETE FROM settlements_matchedattempt",

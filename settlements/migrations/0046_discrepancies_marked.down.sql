@@ -1,0 +1,3 @@
+DROP TRIGGER dirty_update ON settlements_discrepancy;
+DROP TRIGGER dirty_delete ON settlements_discrepancy;
+DROP FUNCTION settlements_mark_discrepancy();
