@@ -9,7 +9,7 @@ itself once the file before it has come.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -179,10 +179,20 @@ def _read(
     if summary.zone not in {None, told.zone.key}:
         reason = f"its days are {summary.zone}'s, those of {lane} are {told.zone.key}'s"
         raise Refused([BadRow(1, f"{reason}; see the statement terms of {lane}")])
-    reason = why_not_these_days(summary.first_day, summary.last_day, today=now.business.date())
+    days = summary.first_day, summary.last_day
+    reason = why_not_these_days(*days, today=now.business.date())
+    reason = reason or _why_not_yet(lane, summary.last_day, now=now)
     if reason:
         raise Refused([BadRow(1, reason)])
     return _Reading(source, chosen, told, summary)
+
+
+def _why_not_yet(lane: str, last_day: date, *, now: Moment) -> str:
+    """Of a day that goes on, later captures would be missing from a file that is said to cover it."""
+    ends = day_start(lane=lane, day=last_day + timedelta(days=1))
+    if now.business >= ends:
+        return ""
+    return f"{last_day} is not over before {ends:%Y-%m-%d %H:%M} UTC; ask for the file of it then"
 
 
 def _spooled(items: Iterable[Item], spool: Spool, *, lane: str) -> Iterator[Item]:

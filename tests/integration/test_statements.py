@@ -35,7 +35,7 @@ from settlements.models import (
 )
 from settlements.statements import import_statement, preview_statement
 from tests.factories import LANE, World, fresh
-from tests.factories_settlements import edit, statement_text, take_in
+from tests.factories_settlements import days_over, edit, statement_text, take_in
 from tests.fakes import charged_but_silent
 
 pytestmark = pytest.mark.django_db
@@ -232,12 +232,31 @@ def test_a_file_that_grows_while_it_is_taken_in_leaves_nothing(world, tmp_path):
             processor="sandbox",
             lane=LANE,
             by="test",
-            now=world.clock.now(),
+            now=days_over(world),
             ages=world.ages,
             progress=lambda _: path.write_text("more"),
         )
 
     assert StatementImport.objects.count() == StatementLine.objects.count() == 0
+
+
+def test_a_file_of_a_day_that_goes_on_is_refused(world, tmp_path):
+    """R53: a capture of its last hours would be missing from a file that is said to cover it."""
+    paid(world)
+    path = tmp_path / "cis.csv"
+    path.write_text(statement_text(DAY))
+
+    with pytest.raises(Refused, match=f"{DAY} is not over before 2026-02-01 00:00 UTC"):
+        import_statement(
+            path=path,
+            processor="sandbox",
+            lane=LANE,
+            by="test",
+            now=world.clock.now(),
+            ages=world.ages,
+        )
+
+    assert not StatementImport.objects.exists()
 
 
 def test_what_stands_in_a_field_is_stored_as_it_stands(world, tmp_path):
@@ -786,7 +805,7 @@ def test_a_preview_says_what_would_become_of_a_file_and_stores_nothing(world, tm
     path.write_text(statement_text(DAY))
     facts = {"path": path, "processor": "sandbox", "lane": LANE, "by": "test"}
 
-    preview = preview_statement(**facts, now=world.clock.now())
+    preview = preview_statement(**facts, now=days_over(world))
 
     assert (preview.statement.state, preview.known) == ("accepted", None)
     assert {name: (each.count, str(each.net)) for name, each in preview.summary.sums.items()} == {
@@ -795,4 +814,4 @@ def test_a_preview_says_what_would_become_of_a_file_and_stores_nothing(world, tm
     assert StatementImport.objects.count() == 0
 
     imported = take_in(path.read_text(), world=world, folder=tmp_path, name="cis.csv")
-    assert preview_statement(**facts, now=world.clock.now()).known == imported.statement
+    assert preview_statement(**facts, now=days_over(world)).known == imported.statement

@@ -21,7 +21,7 @@ from settlements.models import (
     StatementTerms,
 )
 from tests.factories import LANE, World
-from tests.factories_settlements import statement_text
+from tests.factories_settlements import days_over, statement_text
 from tests.integration.test_statements import DAY, NEXT, paid
 
 pytestmark = pytest.mark.django_db
@@ -45,7 +45,7 @@ def look(folder: Path, world: World) -> Looked:
     return look_at_folder(
         folder=folder,
         processors={LANE: "sandbox"},
-        now=world.clock.now(),
+        now=days_over(world),
         ages=world.ages,
         bounds=Bounds(),
     )
@@ -267,7 +267,7 @@ def test_a_fault_of_ours_with_one_file_stops_no_other(world, folder):
     looked = look_at_folder(
         folder=folder,
         processors={LANE: "sandbox"},
-        now=world.clock.now(),
+        now=days_over(world),
         ages=cast(Ages, None),
         bounds=Bounds(),
     )
