@@ -352,11 +352,8 @@ _BANK: Final = """
     WHERE coalesce(e.value_on, e.booked_on) BETWEEN %(first)s AND %(last)s
 """
 _AT_BANK: Final = """
-    SELECT count(*), coalesce(sum(d.difference), 0.00)
-    FROM settlements_payout p
-    JOIN settlements_discrepancy d ON d.fingerprint = 'payout:amount:' || p.id || ':bank'
-      AND d.resolved_at IS NOT NULL AND d.cleared_at IS NULL
-    WHERE p.landed_on BETWEEN %(first)s AND %(last)s
+    SELECT count(*), coalesce(-sum(kept), 0.00) FROM settlements_payout
+    WHERE kept <> 0 AND landed_on BETWEEN %(first)s AND %(last)s
 """
 # The declined of the month come from one index, by class, in the order of each charge; an earlier decline is
 # looked for only where it can be. Each charge is looked up, whatever a plan for all of them would cost.

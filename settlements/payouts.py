@@ -274,7 +274,8 @@ _MARK_LATE: Final = """
 # Of a payout of 0.00 no bank shows anything; what a bank kept is accepted by two people first.
 _LAND: Final = """
     WITH credited AS (
-      UPDATE settlements_payout p SET landed_on = coalesce(e.value_on, e.booked_on)
+      UPDATE settlements_payout p
+      SET landed_on = coalesce(e.value_on, e.booked_on), kept = p.paid - e.net
       FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
       WHERE c.payout_id = p.id AND p.landed_on IS NULL AND p.value_on IS NOT NULL
         AND (p.line_count = 0 OR p.paid = p.net)
@@ -403,7 +404,7 @@ _CASH: Final = """
       SELECT value_on, lane, 0.00, paid, 0.00 FROM settlements_payout
       WHERE landed_on IS NULL AND value_on BETWEEN %(first)s AND %(last)s
       UNION ALL
-      SELECT landed_on, lane, 0.00, 0.00, paid FROM settlements_payout
+      SELECT landed_on, lane, 0.00, 0.00, paid - kept FROM settlements_payout
       WHERE landed_on BETWEEN %(first)s AND %(last)s
     ) cash
     GROUP BY day, lane ORDER BY day, lane

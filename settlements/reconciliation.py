@@ -53,8 +53,8 @@ FULL_AGAIN: Final = timedelta(hours=1)
 # that sums and sorts take, however long the history of a creator is.
 SLICE: Final = 50_000
 # How long before the topic was last read a message may have been published and not been judged yet: the
-# two minutes that comparisons/events.sql gives it, and an hour for a relay that commits late.
-UNJUDGED: Final = timedelta(hours=1, minutes=2)
+# two minutes that comparisons/events.sql gives it, and a day for a relay that commits late or is slow.
+UNJUDGED: Final = timedelta(days=1, hours=1)
 # An incremental run without a finding is kept this long.
 RUNS_KEPT: Final = timedelta(days=2)
 

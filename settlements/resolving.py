@@ -20,6 +20,7 @@ from settlements.models import (
     Decision,
     DeskAction,
     Discrepancy,
+    Payout,
     Proposal,
     ProposalItem,
     Way,
@@ -144,7 +145,7 @@ def withdraw(*, proposal_id: int, by: str, reason: str, now: Moment) -> Proposal
 def reopen(*, discrepancy_ids: Collection[int], by: str, reason: str, now: Moment) -> int:
     """Let these stand again; what was posted for them is posted back. Returns how many.
 
-    Raises NotReopenable, naming the first that no person resolved.
+    Raises NotReopenable, naming the first that no person resolved, or a payout that has landed with it.
     """
     resolved = Discrepancy.objects.filter(pk__in=discrepancy_ids)
     _lock_in_order(resolved.values_list("creator_id", flat=True))
@@ -152,6 +153,7 @@ def reopen(*, discrepancy_ids: Collection[int], by: str, reason: str, now: Momen
     for row in rows:
         if row.resolved_at is None or row.proposal_id is None:
             raise NotReopenable(f"discrepancy {row.pk} was not resolved by hand")
+        _require_not_landed(row)
         item = ProposalItem.objects.select_related("entry__charge").get(
             proposal_id=row.proposal_id, discrepancy=row
         )
@@ -165,6 +167,15 @@ def reopen(*, discrepancy_ids: Collection[int], by: str, reason: str, now: Momen
         resolved_at=None, proposal=None
     )
     return len(rows)
+
+
+def _require_not_landed(row: Discrepancy) -> None:
+    """What a bank kept of a payout is part of how it landed, and what has landed stays landed."""
+    of_a_payout, _, payout_id = row.fingerprint.removesuffix(":bank").rpartition(":")
+    if of_a_payout == "payout:amount" and row.fingerprint.endswith(":bank"):
+        landed = Payout.objects.filter(pk=payout_id, landed_on__isnull=False)
+        if landed.exists():
+            raise NotReopenable(f"discrepancy {row.pk}: the payout has landed with it")
 
 
 # --- The books -------------------------------------------------------------------------------------

@@ -168,8 +168,12 @@ _STORE: Final = """
       ON CONFLICT (partition, "offset") DO UPDATE SET
         event_id = EXCLUDED.event_id, key = EXCLUDED.key, sequence = EXCLUDED.sequence,
         sha256 = EXCLUDED.sha256, read_at = EXCLUDED.read_at
-      RETURNING key
+      RETURNING key, event_id
     )
     INSERT INTO reconcile_dirty (kind, subject, detail)
-    SELECT DISTINCT 'creator', key, settlements_only('events') FROM stored WHERE %s
+    SELECT DISTINCT 'creator', named.key, settlements_only('events')
+    -- A record under another key than its message's is about both.
+    FROM stored s CROSS JOIN LATERAL (
+      SELECT s.key UNION SELECT o.key FROM checkout_outboxmessage o WHERE o.event_id = s.event_id
+    ) named WHERE %s
 """

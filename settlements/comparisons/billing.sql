@@ -39,11 +39,12 @@ FROM reconcile_creator k
 JOIN checkout_subscription s ON s.creator_id = k.id
 JOIN checkout_subscriptionterms t ON t.subscription_id = s.id
 JOIN LATERAL (
-  SELECT e.facts ->> 'plan' AS plan, (e.facts ->> 'price')::numeric AS price
-  FROM (SELECT o.type, o.event_seq, o.payload::jsonb AS facts FROM checkout_outboxmessage o
+  SELECT e.plan, e.price
+  FROM (SELECT o.type, o.event_seq, f.* FROM checkout_outboxmessage o
+        CROSS JOIN LATERAL settlements_agreed(o.payload) f
         WHERE o.subject = s.id AND o.door = 'kafka'
           AND o.type IN ('subscription.started', 'subscription.plan_changed')) e
-  WHERE CASE e.type WHEN 'subscription.plan_changed' THEN (e.facts ->> 'starts_on')::date = t.starts_on
+  WHERE CASE e.type WHEN 'subscription.plan_changed' THEN e.starts_on = t.starts_on
         ELSE NOT EXISTS (SELECT 1 FROM checkout_subscriptionterms earlier
                          WHERE earlier.subscription_id = s.id AND earlier.starts_on < t.starts_on) END
   ORDER BY e.event_seq DESC LIMIT 1

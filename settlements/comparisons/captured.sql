@@ -8,10 +8,10 @@ WITH looked_at AS MATERIALIZED (
 -- What two people approved with a match: it moved what is owed of the charge by its difference.
 corrected AS MATERIALIZED (
   SELECT p.charge_id, sum(p.amount) AS amount
-  FROM {attempts}
-  JOIN settlements_matchedattempt m ON m.attempt_id = a.id
+  FROM settlements_matchedattempt m
   CROSS JOIN LATERAL (VALUES (m.entry_id), (m.reversal_id)) AS posted(id)
   JOIN checkout_ledgerposting p ON p.entry_id = posted.id AND p.account = 'receivable'
+  JOIN looked_at c ON c.id = p.charge_id
   GROUP BY p.charge_id
 ),
 captures AS (

@@ -29,7 +29,8 @@ WHERE o.period_start IS NULL
 UNION ALL
 SELECT 'next_billing', s.id::text, s.creator_id, NULL, s.creator_id, '', 0.00, 0.00,
        'Subscription ' || s.id || ' is to be billed next for ' || s.next_period_start || ' at '
-         || to_char(s.next_billing_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC; the '
+         || coalesce(to_char(s.next_billing_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'),
+                     s.next_billing_at::text) || ' UTC; the '
          || 'calendar says ' || o.period_end || ', when that day begins in ' || s.time_zone || '.'
 FROM reconcile_creator k
 JOIN checkout_subscription s ON s.creator_id = k.id

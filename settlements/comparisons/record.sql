@@ -5,7 +5,7 @@ INSERT INTO settlements_discrepancy AS d
 SELECT f.fingerprint, f.kind, f.code,
        CASE WHEN c.id IS NULL AND f.kind <> 'statement' THEN coalesce(f.charge_id, f.key)
             ELSE f.key END, c.id, k.id, f.lane, f.expected, f.actual,
-       f.actual - f.expected, left(f.explanation, 500), f.detail, %(now)s, %(now)s, '', %(run)s
+       f.actual - f.expected, left(coalesce(f.explanation, f.code), 500), f.detail, %(now)s, %(now)s, '', %(run)s
 FROM reconcile_found f
 -- A charge that was deleted behind the service is still named, by the key and in the sentence.
 LEFT JOIN checkout_charge c ON c.id = f.charge_id

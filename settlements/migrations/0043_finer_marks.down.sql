@@ -1,3 +1,43 @@
+DROP FUNCTION settlements_agreed(text);
+DROP TRIGGER dirty_update ON settlements_settlement;
+DROP FUNCTION settlements_mark_moved_settlement();
+DROP TRIGGER dirty_lane ON settlements_statementterms;
+DROP FUNCTION settlements_mark_lane();
+DROP TRIGGER dirty_item ON settlements_proposalitem;
+DROP FUNCTION settlements_mark_item();
+DROP TRIGGER dirty_insert ON settlements_proposal;
+DROP FUNCTION settlements_mark_new_proposal();
+CREATE OR REPLACE FUNCTION settlements_mark_entry() RETURNS trigger LANGUAGE plpgsql
+SET timezone TO 'UTC' AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO reconcile_dirty (kind, subject) SELECT DISTINCT 'charge', charge_id FROM became;
+  ELSIF TG_OP = 'DELETE' THEN
+    INSERT INTO reconcile_dirty (kind, subject, detail)
+    SELECT 'charge', charge_id, NULL::jsonb FROM was
+    UNION ALL
+    SELECT 'rewritten', NULL, settlements_rewritten(
+      TG_TABLE_NAME, id::text, NULL, charge_id, '', kind, '') FROM was;
+  ELSE
+    INSERT INTO reconcile_dirty (kind, subject, detail)
+    SELECT 'charge', charge_id, NULL::jsonb
+    FROM (SELECT charge_id FROM was UNION SELECT charge_id FROM became) c
+    UNION ALL
+    SELECT 'rewritten', NULL, settlements_rewritten(
+      TG_TABLE_NAME, n.id::text, NULL, o.charge_id, f.field, f.was, f.becomes)
+    FROM was o JOIN became n ON n.id = o.id
+    CROSS JOIN LATERAL (VALUES
+      ('kind', o.kind::text, n.kind::text),
+      ('charge_id', o.charge_id::text, n.charge_id::text),
+      ('attempt_id', o.attempt_id::text, n.attempt_id::text),
+      -- As to_jsonb writes the row, which it is held against later.
+      ('posted_at', to_jsonb(o.posted_at) #>> '{}', to_jsonb(n.posted_at) #>> '{}')
+    ) AS f(field, was, becomes)
+    WHERE f.was IS DISTINCT FROM f.becomes;
+  END IF;
+  RETURN NULL;
+END
+$$;
 DROP TRIGGER dirty_update ON settlements_proposal;
 CREATE TRIGGER dirty_update AFTER UPDATE ON settlements_proposal FOR EACH ROW
 WHEN ('matched' IN (OLD.way, NEW.way) AND 'approved' IN (OLD.decision, NEW.decision))

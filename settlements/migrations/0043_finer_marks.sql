@@ -32,15 +32,15 @@ BEGIN
     UNION ALL
     -- Periods and terms are held against these columns, never against where a charge stands.
     SELECT DISTINCT 'creator', s.creator_id, settlements_only('calendar')
-    FROM was o JOIN became n ON n.id = o.id
-      AND (o.amount, o.period_start, o.period_end, o.subscription_id, o.terms_id)
-        IS DISTINCT FROM (n.amount, n.period_start, n.period_end, n.subscription_id, n.terms_id)
+    FROM was o FULL JOIN became n ON n.id = o.id
     CROSS JOIN LATERAL (
       VALUES (o.subscription_id), (n.subscription_id)
       UNION SELECT t.subscription_id FROM checkout_subscriptionterms t
       WHERE t.id IN (o.terms_id, n.terms_id)
     ) AS named(id)
     JOIN checkout_subscription s ON s.id = named.id
+    WHERE (o.amount, o.period_start, o.period_end, o.subscription_id, o.terms_id)
+      IS DISTINCT FROM (n.amount, n.period_start, n.period_end, n.subscription_id, n.terms_id)
     UNION ALL
     SELECT 'rewritten', o.creator_id, settlements_rewritten(
       TG_TABLE_NAME, n.id::text, o.creator_id, n.id, f.field, f.was, f.becomes)
@@ -111,9 +111,15 @@ CREATE OR REPLACE FUNCTION settlements_mark_subscription() RETURNS trigger LANGU
 BEGIN
   IF TG_OP = 'INSERT' THEN
     INSERT INTO reconcile_dirty (kind, subject, detail)
-    SELECT DISTINCT 'creator', creator_id, settlements_only('calendar') FROM became;
+    SELECT DISTINCT 'creator', creator_id, settlements_only('calendar') FROM became
+    UNION ALL
+    -- Put back: what its charges owe is known again.
+    SELECT 'charge', c.id, NULL FROM became n JOIN checkout_charge c ON c.subscription_id = n.id;
   ELSIF TG_OP = 'DELETE' THEN
-    INSERT INTO reconcile_dirty (kind, subject) SELECT DISTINCT 'creator', creator_id FROM was;
+    INSERT INTO reconcile_dirty (kind, subject)
+    SELECT DISTINCT 'creator', creator_id FROM was
+    UNION ALL
+    SELECT 'charge', c.id FROM was o JOIN checkout_charge c ON c.subscription_id = o.id;
   ELSE
     INSERT INTO reconcile_dirty (kind, subject, detail)
     SELECT DISTINCT 'creator', c.id, CASE WHEN NOT changed.all_of_it THEN settlements_only('calendar') END
@@ -249,13 +255,119 @@ CREATE TRIGGER dirty_update AFTER UPDATE ON settlements_proposal FOR EACH ROW
 WHEN ('approved' IN (OLD.decision, NEW.decision)) EXECUTE FUNCTION settlements_mark_proposal();
 ALTER TABLE settlements_proposal ENABLE ALWAYS TRIGGER dirty_update;
 
+-- A match put back, and an item that names another entry than was approved.
+CREATE FUNCTION settlements_mark_new_proposal() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM settlements_mark_match(NEW.id);
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER dirty_insert AFTER INSERT ON settlements_proposal FOR EACH ROW
+WHEN (NEW.decision = 'approved') EXECUTE FUNCTION settlements_mark_new_proposal();
+ALTER TABLE settlements_proposal ENABLE ALWAYS TRIGGER dirty_insert;
+CREATE FUNCTION settlements_mark_item() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO reconcile_dirty (kind, subject)
+  SELECT DISTINCT 'charge', e.charge_id FROM checkout_ledgerentry e
+  WHERE e.id IN (OLD.entry_id, OLD.reversal_id, NEW.entry_id, NEW.reversal_id);
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER dirty_item AFTER INSERT OR UPDATE OR DELETE ON settlements_proposalitem
+FOR EACH ROW EXECUTE FUNCTION settlements_mark_item();
+ALTER TABLE settlements_proposalitem ENABLE ALWAYS TRIGGER dirty_item;
+
+-- Of an attempt whose entry somebody moved to another charge, both are looked at.
+CREATE OR REPLACE FUNCTION settlements_mark_entry() RETURNS trigger LANGUAGE plpgsql
+SET timezone TO 'UTC' AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO reconcile_dirty (kind, subject)
+    SELECT 'charge', charge_id FROM became
+    UNION
+    SELECT 'charge', a.charge_id FROM became n JOIN checkout_attempt a ON a.id = n.attempt_id;
+  ELSIF TG_OP = 'DELETE' THEN
+    INSERT INTO reconcile_dirty (kind, subject, detail)
+    SELECT 'charge', charge_id, NULL::jsonb FROM was
+    UNION ALL
+    SELECT 'charge', a.charge_id, NULL FROM was o JOIN checkout_attempt a ON a.id = o.attempt_id
+    UNION ALL
+    SELECT 'rewritten', NULL, settlements_rewritten(
+      TG_TABLE_NAME, id::text, NULL, charge_id, '', kind, '') FROM was;
+  ELSE
+    INSERT INTO reconcile_dirty (kind, subject, detail)
+    SELECT 'charge', charge_id, NULL::jsonb
+    FROM (SELECT charge_id FROM was UNION SELECT charge_id FROM became
+          UNION
+          SELECT a.charge_id
+          FROM (SELECT attempt_id FROM was UNION SELECT attempt_id FROM became) e
+          JOIN checkout_attempt a ON a.id = e.attempt_id) c
+    UNION ALL
+    SELECT 'rewritten', NULL, settlements_rewritten(
+      TG_TABLE_NAME, n.id::text, NULL, o.charge_id, f.field, f.was, f.becomes)
+    FROM was o JOIN became n ON n.id = o.id
+    CROSS JOIN LATERAL (VALUES
+      ('kind', o.kind::text, n.kind::text),
+      ('charge_id', o.charge_id::text, n.charge_id::text),
+      ('attempt_id', o.attempt_id::text, n.attempt_id::text),
+      -- As to_jsonb writes the row, which it is held against later.
+      ('posted_at', to_jsonb(o.posted_at) #>> '{}', to_jsonb(n.posted_at) #>> '{}')
+    ) AS f(field, was, becomes)
+    WHERE f.was IS DISTINCT FROM f.becomes;
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+-- Whose zone a lane's days are in decides what its files cover: from the first day on.
+CREATE FUNCTION settlements_mark_lane() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO reconcile_dirty (kind, detail)
+  SELECT DISTINCT 'days', jsonb_build_object('lane', lane, 'first', date '0001-01-01', 'last', 'infinity')
+  FROM (VALUES (OLD.lane), (NEW.lane)) AS named(lane) WHERE lane IS NOT NULL;
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER dirty_lane AFTER INSERT OR UPDATE OR DELETE ON settlements_statementterms
+FOR EACH ROW EXECUTE FUNCTION settlements_mark_lane();
+ALTER TABLE settlements_statementterms ENABLE ALWAYS TRIGGER dirty_lane;
+
+-- A settlement that somebody moved to another creator.
+CREATE FUNCTION settlements_mark_moved_settlement() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO reconcile_dirty (kind, subject, detail)
+  SELECT DISTINCT 'creator', n.creator_id, settlements_only('calendar')
+  FROM was o JOIN became n ON n.id = o.id AND n.creator_id <> o.creator_id;
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER dirty_update AFTER UPDATE ON settlements_settlement
+REFERENCING OLD TABLE AS was NEW TABLE AS became
+FOR EACH STATEMENT EXECUTE FUNCTION settlements_mark_moved_settlement();
+ALTER TABLE settlements_settlement ENABLE ALWAYS TRIGGER dirty_update;
+
+-- What an event says was agreed. One that nobody can read says nothing; its hash names it, and a pass
+-- must not stop at it.
+CREATE FUNCTION settlements_agreed(payload text)
+RETURNS TABLE (plan text, price numeric, starts_on date) LANGUAGE sql STABLE ROWS 1 AS $$
+  SELECT f.facts ->> 'plan',
+         CASE WHEN pg_input_is_valid(f.facts ->> 'price', 'numeric')
+           THEN (f.facts ->> 'price')::numeric END,
+         CASE WHEN pg_input_is_valid(f.facts ->> 'starts_on', 'date')
+           THEN (f.facts ->> 'starts_on')::date END
+  FROM (SELECT CASE WHEN pg_input_is_valid(payload, 'jsonb') THEN payload::jsonb END AS facts) f
+$$;
+
 -- The periods that begin between two days, both included, counted from near the first: what a charge
 -- costs does not grow with the age of its subscription. NULL is from the first period on.
 CREATE FUNCTION settlements_periods(subscription uuid, since date, until date)
 RETURNS TABLE (terms_id bigint, period_start date, period_end date, amount numeric)
 LANGUAGE sql STABLE ROWS 1 AS $$
   SELECT t.id, p.begins, least(p.ends, t.superseded_on), t.price
-  FROM (SELECT st.*, lead(st.starts_on) OVER (ORDER BY st.starts_on) AS superseded_on
+  FROM (SELECT st.id, st.price, st.anchor, st.starts_on, st.interval,
+               -- A count of 0 would stop every pass; that it was rewritten is named.
+               greatest(st.interval_count, 1) AS interval_count,
+               lead(st.starts_on) OVER (ORDER BY st.starts_on) AS superseded_on
         FROM checkout_subscriptionterms st WHERE st.subscription_id = subscription) t
   CROSS JOIN LATERAL (SELECT (t.interval_count || ' ' || t.interval)::interval AS length) one
   CROSS JOIN LATERAL (SELECT age(since, t.anchor) AS before, age(until, t.anchor) AS elapsed) passed

@@ -7,6 +7,7 @@ RETURNS boolean LANGUAGE sql STABLE AS $$
     WHERE d.fingerprint = 'payout:amount:' || payout || ':bank'
       AND d.resolved_at IS NOT NULL AND d.cleared_at IS NULL
       AND (d.expected, d.actual) = (paid, credited))
+    AND credited > 0 AND credited < paid
 $$;
 CREATE OR REPLACE FUNCTION settlements_payout_kept() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -15,7 +16,7 @@ BEGIN
       RAISE EXCEPTION 'payout %: lane and reference never change', OLD.id
         USING ERRCODE = 'check_violation';
     END IF;
-    IF NEW.landed_on IS NOT DISTINCT FROM OLD.landed_on THEN
+    IF NEW.landed_on IS NOT DISTINCT FROM OLD.landed_on AND NEW.kept = OLD.kept THEN
       RETURN NEW;
     END IF;
     IF OLD.landed_on IS NOT NULL THEN
@@ -31,8 +32,8 @@ BEGIN
   END IF;
   IF NEW.line_count > 0 AND NEW.paid <> NEW.net OR 1 <> (
     SELECT count(*) FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
-    WHERE c.payout_id = NEW.id
-      AND (e.net = NEW.paid OR settlements_kept_by_bank(NEW.id, NEW.paid, e.net))) THEN
+    WHERE c.payout_id = NEW.id AND e.net = NEW.paid - NEW.kept
+      AND (NEW.kept = 0 OR settlements_kept_by_bank(NEW.id, NEW.paid, e.net))) THEN
     RAISE EXCEPTION 'payout %: no single credit of % USD at the bank', NEW.id, NEW.paid
       USING ERRCODE = 'check_violation';
   END IF;

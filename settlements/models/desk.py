@@ -56,9 +56,9 @@ def ways_of(found: Discrepancy) -> list[Way]:
 
 
 def _is_at_the_bank(found: Discrepancy) -> bool:
-    """One credit of a payout, of another amount than what left."""
+    """One credit of a payout, of less than what left."""
     is_of_a_payout = (found.kind, found.code) == (Kind.PAYOUT, Code.AMOUNT)
-    return is_of_a_payout and found.fingerprint.endswith(":bank")
+    return is_of_a_payout and found.fingerprint.endswith(":bank") and found.difference < 0
 
 
 def digest_of(way: str, seen: Iterable[Seen]) -> str:

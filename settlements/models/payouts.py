@@ -36,8 +36,10 @@ class Payout(models.Model):
     net = models.DecimalField(max_digits=14, decimal_places=2)
     paid = models.DecimalField(max_digits=14, decimal_places=2)
     line_count = models.PositiveIntegerField()
-    # The bank's value date of the credit; set once, and only for a credit of the same net (trigger).
+    # The bank's value date of the credit; set once, and only for a credit of the same net (trigger), less
+    # what the bank kept of it, which two people accepted before; never changed after that either.
     landed_on = models.DateField(null=True, blank=True)
+    kept = models.DecimalField(max_digits=14, decimal_places=2, default=0, db_default=0)
 
     class Meta:
         constraints = [
@@ -47,6 +49,10 @@ class Payout(models.Model):
             models.CheckConstraint(
                 condition=Q(landed_on__isnull=True) | Q(value_on__isnull=False),
                 name="payout_landed_after_it_left",
+            ),
+            models.CheckConstraint(
+                condition=Q(kept=0) | Q(kept__gt=0, kept__lt=F("paid"), landed_on__isnull=False),
+                name="payout_kept",
             ),
         ]
         indexes = [

@@ -253,15 +253,14 @@ def test_r38_a_credit_that_differs_by_a_cent_lands_nothing_and_is_named(
     assert not Settlement.objects.filter(proved_at__isnull=False).exists()
 
 
-def test_what_a_bank_kept_lands_the_payout_once_two_people_accepted_it(world, tmp_path: Path):
-    """R42, R43: a fee of the bank's; the settlement is proved by what left, to the cent."""
-    stated(world, tmp_path)
-    credited(world, tmp_path, named("4.11"))
+def accepted_short(world: World, folder: Path, amount: str = "4.11") -> Discrepancy:
+    """Two people accept what the bank kept of the payout."""
+    stated(world, folder)
+    credited(world, folder, named(amount))
     prove(world)
     assert [code for code, _ in found(world)] == ["amount"]
     short = Discrepancy.objects.get(fingerprint__endswith=":bank")
     now = world.clock.now()
-
     proposal = resolving.propose(
         discrepancy_ids=[short.pk], way=Way.ACCEPTED, by="ann", reason="wire fee of 15.00", now=now
     )
@@ -271,10 +270,64 @@ def test_what_a_bank_kept_lands_the_payout_once_two_people_accepted_it(world, tm
         proposal_id=proposal.pk, seen=proposal.sha256, by="bob", reason="by the tariff", now=now
     )
     prove(world)
+    return short
 
-    assert Payout.objects.get().landed_on == date(2026, 2, 3)
+
+def test_what_a_bank_kept_lands_the_payout_once_two_people_accepted_it(world, tmp_path: Path):
+    """R42, R43: a fee of the bank's; the settlement is proved by what left, to the cent."""
+    accepted_short(world, tmp_path)
+
+    payout = Payout.objects.get()
+    assert (payout.landed_on, payout.kept) == (date(2026, 2, 3), Decimal("15.00"))
     assert Settlement.objects.filter(proved_at__isnull=False).exists()
     assert found(world) == []
+    cash = cash_expected(first=date(2026, 2, 1), last=date(2026, 2, 28))
+    assert sum(each.landed for each in cash) == Decimal("4.11")
+
+
+def test_what_a_bank_kept_is_not_taken_back_once_it_landed(world, tmp_path: Path):
+    short = accepted_short(world, tmp_path)
+
+    with pytest.raises(resolving.NotReopenable, match="has landed with it"):
+        resolving.reopen(discrepancy_ids=[short.pk], by="ann", reason="no", now=world.clock.now())
+    with pytest.raises(DatabaseError, match="what has landed stays landed"):
+        raw("UPDATE settlements_payout SET kept = 0")
+
+
+def test_a_second_credit_leaves_what_the_bank_kept_of_the_first(world, tmp_path: Path):
+    accepted_short(world, tmp_path)
+    again = Credit("4.11", date(2026, 2, 10), end_to_end=NAME)
+    world.clock.forward(days=10)
+
+    bank_take_in(
+        [again],
+        world=world,
+        folder=tmp_path,
+        first=date(2026, 2, 9),
+        last=date(2026, 2, 12),
+        opening="4.11",
+    )
+    prove(world)
+
+    assert [code for code, _ in found(world)] == ["duplicate"]
+    assert Payout.objects.get().kept == Decimal("15.00")
+
+
+def test_what_a_bank_credited_too_much_is_accepted_by_nobody(world, tmp_path: Path):
+    stated(world, tmp_path)
+    credited(world, tmp_path, named("119.11"))
+    prove(world)
+    assert [code for code, _ in found(world)] == ["amount"]
+    much = Discrepancy.objects.get(fingerprint__endswith=":bank")
+
+    with pytest.raises(resolving.NotProposable, match="evidence alone"):
+        resolving.propose(
+            discrepancy_ids=[much.pk],
+            way=Way.ACCEPTED,
+            by="ann",
+            reason="a gift",
+            now=world.clock.now(),
+        )
 
 
 def test_r34_raw_sql_cannot_land_a_payout_with_another_amount_than_was_accepted(

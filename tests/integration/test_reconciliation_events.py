@@ -343,3 +343,44 @@ def test_two_readers_of_the_whole_topic_take_turns() -> None:
 
     assert not failed
     assert TopicRecord.objects.count() == 5000
+
+
+def assert_agree(scene: Scene) -> None:
+    """R55: a full pass right after an incremental one opens nothing and clears nothing."""
+    scene.look_again()
+    standing = Discrepancy.objects.filter(cleared_at__isnull=True)
+    incremental = set(standing.values_list("fingerprint", flat=True))
+    scene.full()
+    assert incremental == set(standing.values_list("fingerprint", flat=True))
+
+
+def test_a_record_under_another_key_is_about_both(scene):
+    scene.publish()
+    scene.look_again()
+    scene.later()
+    scene.look_again()
+    message = OutboxMessage.objects.filter(door=Door.KAFKA).earliest("id")
+
+    scene.topic.take(message, key="00000000-0000-0000-0000-0000000000aa")
+
+    assert_agree(scene)
+
+
+def test_a_message_marked_by_a_clock_that_is_a_day_slow_is_missed(scene):
+    scene.publish()
+    scene.look_again()
+    scene.later()
+    scene.look_again()
+    scene.world.due_charge()
+    scene.look_again()
+    message = OutboxMessage.objects.filter(pending__door=Door.KAFKA).latest("id")
+    edit(
+        "INSERT INTO checkout_publishedmessage (message_id, door, published_at)"
+        " VALUES (%s, 'kafka', %s)",
+        message.pk,
+        scene.world.clock.real_now() - timedelta(days=1),
+    )
+    edit("DELETE FROM checkout_pendingmessage WHERE message_id = %s", message.pk)
+    scene.later()
+
+    assert_agree(scene)
