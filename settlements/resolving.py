@@ -25,6 +25,7 @@ from settlements.models import (
     ProposalItem,
     Way,
     digest_of,
+    payout_at_the_bank,
     ways_of,
 )
 
@@ -171,11 +172,9 @@ def reopen(*, discrepancy_ids: Collection[int], by: str, reason: str, now: Momen
 
 def _require_not_landed(row: Discrepancy) -> None:
     """What a bank kept of a payout is part of how it landed, and what has landed stays landed."""
-    of_a_payout, _, payout_id = row.fingerprint.removesuffix(":bank").rpartition(":")
-    if of_a_payout == "payout:amount" and row.fingerprint.endswith(":bank"):
-        landed = Payout.objects.filter(pk=payout_id, landed_on__isnull=False)
-        if landed.exists():
-            raise NotReopenable(f"discrepancy {row.pk}: the payout has landed with it")
+    payout_id = payout_at_the_bank(row)
+    if payout_id and Payout.objects.filter(pk=payout_id, landed_on__isnull=False).exists():
+        raise NotReopenable(f"discrepancy {row.pk}: the payout has landed with it")
 
 
 # --- The books -------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """What is still open of a day that is to be closed: each thing by name, with the USD at stake.
 
-A file that is not accepted, an attempt in doubt or under way, a discrepancy that stands, a case that nobody closed.
-What other people or days already name is not named twice: an in-doubt case is its attempt, a
-day's late or quarantined file is that file.
+A file that is not accepted, an attempt in doubt or under way, a discrepancy that stands, a case that
+nobody closed. What other people or days already name is not named twice: an in-doubt case is its
+attempt, a day's late or quarantined file is that file.
 """
 
 from collections.abc import Iterator

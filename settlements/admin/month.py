@@ -156,9 +156,9 @@ def _landed(landed: Landed, chosen: str) -> Iterator[Row]:
         link = f"{lines}?what={name}&booked={chosen}"
         yield Row("−", words, booked, tally.count, -tally.usd, link)
     if landed.at_bank.count:
-        accepted = f"{_list('settlements_discrepancy')}?kind__exact=payout&standing=hand"
+        link = f"{_list('settlements_payout')}?kept={chosen}"
         words = "kept by the bank, accepted by two people"
-        yield Row("−", words, "value date", landed.at_bank.count, -landed.at_bank.usd, accepted)
+        yield Row("−", words, "value date", landed.at_bank.count, -landed.at_bank.usd, link)
     yield from _held(landed, chosen)
     credited = f"{_list('settlements_bankentry')}?credited={chosen}"
     yield Row("=", "bank", "value date", landed.bank.count, landed.bank.usd, credited)

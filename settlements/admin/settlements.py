@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString
 
 from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, money
 from checkout.filters import filter_by_link, fixed_filter
+from checkout.page import month_named
 from checkout.targets import creators_named
 from settlements.models import (
     OpenPeriod,
@@ -37,6 +38,12 @@ LeftFilter = filter_by_link(
     "left", "not landed, left on", lambda day: Q(landed_on=None, value_on=day)
 )
 LandedFilter = filter_by_link("landed", "landed on", lambda day: Q(landed_on=day))
+KeptFilter = filter_by_link(
+    "kept",
+    "kept by the bank in",
+    lambda month: ~Q(kept=0) & Q(landed_on__range=month),
+    read=month_named,
+)
 LaneFilter = filter_by_link("lane", "lane", lambda lane: Q(lane=lane), read=str)
 
 
@@ -128,9 +135,10 @@ class PayoutAdmin(ReadOnlyAdmin):
         "net",
         "paid",
         "landed_on",
+        "kept",
         "shown_state",
     )
-    list_filter = (PayoutStateFilter, LeftFilter, LandedFilter, LaneFilter)
+    list_filter = (PayoutStateFilter, LeftFilter, LandedFilter, KeptFilter, LaneFilter)
     ordering = ("-value_on", "-id")
     total_of = "net"
     search_fields = ("reference",)

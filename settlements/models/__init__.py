@@ -21,6 +21,7 @@ from settlements.models.desk import (
     ProposalItem,
     Way,
     digest_of,
+    payout_at_the_bank,
     ways_of,
 )
 from settlements.models.discrepancies import (
@@ -167,5 +168,6 @@ __all__ = [
     "WayName",
     "books_digest",
     "digest_of",
+    "payout_at_the_bank",
     "ways_of",
 ]

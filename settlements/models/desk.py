@@ -6,6 +6,7 @@ triggers of migrations 0020 and 0033 hold both, for raw SQL too.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, TypeAlias
@@ -51,14 +52,15 @@ def ways_of(found: Discrepancy) -> list[Way]:
     """
     if (Kind(found.kind), Code(found.code)) in _CORRECTABLE:
         return [Way.CORRECTED] if found.charge_id else []
-    is_free = found.difference == 0 or found.kind == Kind.STATEMENT or _is_at_the_bank(found)
+    was_kept = found.difference < 0 and payout_at_the_bank(found) is not None
+    is_free = found.difference == 0 or found.kind == Kind.STATEMENT or was_kept
     return [Way.ACCEPTED] if is_free or found.code == Code.REWRITTEN else []
 
 
-def _is_at_the_bank(found: Discrepancy) -> bool:
-    """One credit of a payout, of less than what left."""
-    is_of_a_payout = (found.kind, found.code) == (Kind.PAYOUT, Code.AMOUNT)
-    return is_of_a_payout and found.fingerprint.endswith(":bank") and found.difference < 0
+def payout_at_the_bank(found: Discrepancy) -> int | None:
+    """The payout whose one credit is of another amount than what left; none of any other discrepancy."""
+    named = re.fullmatch(r"payout:amount:(\d+):bank", found.fingerprint)
+    return int(named[1]) if named else None
 
 
 def digest_of(way: str, seen: Iterable[Seen]) -> str:

@@ -19,8 +19,9 @@ class ReconcileDirty(models.Model):
     """A mark that something changed, written by triggers in the change's own transaction.
 
     A mark of a creator is of all it has, unless the detail's `only` is "calendar" (periods, terms and
-    settlements) or "events": a version that does not know it looks at more, never at less. A pass consumes exactly the rows it read. A late commit's mark appears with the commit, so no
-    watermark can step over it; the triggers fire with session_replication_role = replica too.
+    settlements) or "events": a version that does not know it looks at more, never at less. A pass
+    consumes exactly the rows it read. A late commit's mark appears with the commit, so no watermark can
+    step over it; the triggers fire with session_replication_role = replica too.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -247,8 +247,12 @@ def test_what_a_bank_kept_is_a_line_of_its_own_once_two_people_accepted_it(
 
     assert (february.at_bank, february.remainder) == (Tally(1, Decimal(-15)), NOTHING)
     assert_explained(february)
-    page = member(VIEWER).get("/admin/month/?month=2026-02").content.decode()
+    client = member(VIEWER)
+    page = client.get("/admin/month/?month=2026-02").content.decode()
     assert "kept by the bank, accepted by two people" in page
+    assert 'href="/admin/settlements/payout/?kept=2026-02"' in page
+    lists = [client.get("/admin/settlements/payout/", {"kept": f"2026-0{n}"}) for n in (1, 2)]
+    assert [len(each.context["cl"].result_list) for each in lists] == [0, 1]
 
 
 def test_r38_a_cent_between_our_records_and_the_file_is_the_remainder(
