@@ -83,18 +83,11 @@ def read_topic(*, topic: Topic, now: Moment, anew: bool = False) -> int:
         failpoint("topic.records_stored")
     with transaction.atomic():
         _take_turn()
-        for partition, place in read.items():
-            if anew:
+        if anew:
+            known = {}
+            for partition in read:
                 _forget(partition, read_before=now.real)
-            former = None if anew else known.get(partition)
-            TopicProgress.objects.update_or_create(
-                partition=partition,
-                defaults={
-                    "first_offset": former.first if former else place.first,
-                    "next_offset": place.next,
-                    "read_at": now.real,
-                },
-            )
+        _keep_progress(read, known=known, now=now)
         TopicProgress.objects.update(read_at=now.real)
     return count
 
@@ -113,6 +106,23 @@ def _take_turn() -> None:
 
 def _progress() -> Iterable[TopicProgress]:
     return TopicProgress.objects.all()
+
+
+def _keep_progress(read: Mapping[int, _Place], *, known: Mapping[int, _Place], now: Moment) -> None:
+    TopicProgress.objects.bulk_create(
+        [
+            TopicProgress(
+                partition=partition,
+                first_offset=known.get(partition, place).first,
+                next_offset=place.next,
+                read_at=now.real,
+            )
+            for partition, place in read.items()
+        ],
+        update_conflicts=True,
+        unique_fields=["partition"],
+        update_fields=["first_offset", "next_offset", "read_at"],
+    )
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -41,7 +41,8 @@ def load_creators(*, account_id: UUID, rows: Sequence[CreatorRow], now: Moment) 
               FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
                 AS new(id, external_id, name, email, country, time_zone)
              ORDER BY new.id
-            ON CONFLICT (id) DO NOTHING
+            -- No index is named: of two loads at once, one may meet the other's row in either of the two.
+            ON CONFLICT DO NOTHING
             RETURNING id
             """,
             [
@@ -52,14 +53,17 @@ def load_creators(*, account_id: UUID, rows: Sequence[CreatorRow], now: Moment) 
                 ),
             ],
         )
-        stored = Creator.objects.in_bulk([creator.id for creator in creators.values()])
+        names = [row.external_id for row in rows]
+        there = Creator.objects.filter(account_id=account_id, external_id__in=names)
+        stored = {creator.external_id: creator for creator in there}
         refuse(
             _contradictions(
-                ((line, stored[new.id], new) for line, new in creators.items()),
-                fields=("name", "email", "country", "time_zone"),
+                ((line, stored[new.external_id], new) for line, new in creators.items()),
+                fields=("id", "name", "email", "country", "time_zone"),
             )
         )
-        _announce([stored[key] for key in sorted(added)], now=now)
+        new_ones = (creator for creator in there if creator.id in added)
+        _announce(sorted(new_ones, key=lambda creator: creator.id), now=now)
     return Loaded(added=len(added), already_there=len(rows) - len(added))
 
 

@@ -4,6 +4,7 @@ import json
 from io import StringIO
 from pathlib import Path
 from threading import Barrier, Thread
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -124,6 +125,17 @@ def test_a_creator_with_other_facts_is_refused_and_keeps_his_own(ready, tmp_path
     assert [(c.external_id, c.country) for c in Creator.objects.all()] == [("c-1", "KZ")]
 
 
+def test_a_creator_that_meets_another_row_of_its_name_is_no_database_error(ready, tmp_path):
+    """Of two loads at once, one may meet the other's row in the index of names before that of ids."""
+    head = "external_id,name,email,country,time_zone"
+    path = file_of(tmp_path, head, "c-1,Anna,anna@example.com,KZ,UTC")
+    load("load_creators", path)
+    Creator.objects.update(id=uuid4())
+
+    with pytest.raises(CommandError, match=r"line 2, id: is .* here and .* in the database"):
+        load("load_creators", path)
+
+
 def test_a_new_price_is_a_new_plan(ready, tmp_path):
     """R7."""
     path = file_of(
@@ -178,9 +190,11 @@ def test_two_loads_at_once_add_each_creator_once():
     start, counts = Barrier(2), []
 
     def race() -> None:
-        start.wait()
-        counts.append(load("load_creators", DEMO / "creators.csv"))
-        connection.close()
+        try:
+            start.wait()
+            counts.append(load("load_creators", DEMO / "creators.csv"))
+        finally:
+            connection.close()
 
     threads = [Thread(target=race) for _ in range(2)]
     for thread in threads:
