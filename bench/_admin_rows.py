@@ -22,6 +22,7 @@ from checkout import requeues
 from checkout.clock import Ages, Clock
 from settlements import books, reconciliation, resolving
 from settlements.models import STANDING, Discrepancy, Kind, Way
+from settlements.payouts import book_movements
 from settlements.roles import ANALYST, APPROVER, OPERATOR
 from settlements.suspense import open_items
 
@@ -69,6 +70,7 @@ def load(*, charges: int) -> None:
 def leave_work() -> None:
     """What waits in the morning: a pass finds what was planted, and the analyst did her part."""
     clock, ages = Clock(), Ages()
+    book_movements(clock=clock, ages=ages)
     reconciliation.reconcile_incremental(clock=clock, ages=ages)
     now, by = clock.now(), f"bench-{ANALYST}"
     cents = Discrepancy.objects.filter(STANDING, kind=Kind.CAPTURED).order_by("difference")

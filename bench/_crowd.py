@@ -11,6 +11,9 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 
+from checkout.clock import Ages, Clock
+from settlements.payouts import book_movements
+
 FOLDER: Final = Path(__file__).parent / "crowd"
 MONTHS: Final = 5  # charges of a creator, unless told otherwise; six at most
 # Creators a transaction makes.
@@ -48,7 +51,9 @@ def load(
         _run("chunk", {**values, "low": low, "high": high})
         progress((high - low) * months)
     _run("end", values)
+    book_movements(clock=Clock(), ages=Ages())
     with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE reconcile_dirty, settlements_proofmark")
         cursor.execute("VACUUM ANALYZE" if not connection.in_atomic_block else "ANALYZE")
     return creators * months
 

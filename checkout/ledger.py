@@ -4,8 +4,14 @@ A debit is positive, a credit negative. Billing: receivable against revenue. A c
 its lane against receivable, in the amount that was captured, not in the amount that was asked for.
 A capture the charge cannot take: clearing against unapplied receipts. Void and write-off close what
 is still receivable. A correction moves what captures left receivable to the write-off account, or
-what they took too much to unapplied receipts; that of a match moves what a lane holds. Each entry's
-id is derived from its fact, so a fact posted twice is refused by the primary key (R36), and the deferred trigger refuses what does not sum to zero (R34).
+what they took too much to unapplied receipts; that of a match moves what a lane holds. What a
+processor's file says it took or gave beside captures leaves or enters clearing, against fees, refunds,
+disputes and adjustments; a payout that landed moves clearing to cash (settlements/booking.py). So
+clearing is what a lane holds for us: captures that await their file, its balance and reserve with the
+processor, and what is on its way to the bank.
+
+Each entry's id is derived from its fact, so a fact posted twice is refused by the primary key (R36),
+and the deferred trigger refuses what does not sum to zero (R34).
 """
 
 from collections.abc import Mapping
@@ -42,15 +48,40 @@ def post(
     subject: UUID | None = None,
     lane: str = "",
 ) -> LedgerEntry:
-    """Write one balanced entry, in USD, dated by the business clock.
+    """Write one balanced entry of a charge, in USD, dated by the business clock.
 
     Its id is derived from `subject`, the fact it books: the attempt or the charge if none is given.
     So is the lane of what it posts to clearing, if none is given.
     """
-    if sum(postings.values()) != 0:
-        raise Unbalanced(f"{kind} of charge {charge.pk}: {dict(postings)}")
     subject = subject or (attempt.pk if attempt else charge.pk)
     lane = lane or (attempt.lane if attempt else charge.lane)
+    return _write(kind, subject, lane, postings, charge=charge, attempt=attempt, now=now)
+
+
+def post_of_lane(
+    *,
+    kind: EntryKind,
+    subject: UUID,
+    lane: str,
+    postings: Mapping[LedgerAccount, Decimal],
+    now: Moment,
+) -> LedgerEntry:
+    """Write one balanced entry that is no single charge's: what a file states, what has landed."""
+    return _write(kind, subject, lane, postings, charge=None, attempt=None, now=now)
+
+
+def _write(
+    kind: EntryKind,
+    subject: UUID,
+    lane: str,
+    postings: Mapping[LedgerAccount, Decimal],
+    *,
+    charge: Charge | None,
+    attempt: Attempt | None,
+    now: Moment,
+) -> LedgerEntry:
+    if sum(postings.values()) != 0:
+        raise Unbalanced(f"{kind} of {subject}: {dict(postings)}")
     entry = LedgerEntry.objects.create(
         id=LedgerEntry.derive_id(subject=subject, kind=kind),
         kind=kind,
@@ -63,7 +94,7 @@ def post(
             entry=entry,
             account=account,
             lane=lane if account == A.CLEARING else "",
-            creator_id=charge.creator_id,
+            creator_id=charge.creator_id if charge else None,
             charge=charge,
             amount=usd(amount),
         )
@@ -144,12 +175,13 @@ def correct_clearing(
 def reverse(*, entry: LedgerEntry, now: Moment) -> LedgerEntry:
     """A correction's accounts, the other way round: entries are never changed (R35)."""
     postings = list(entry.postings.order_by("id"))
-    return post(
-        kind=EntryKind.CORRECTED,
+    return _write(
+        EntryKind.CORRECTED,
+        uuid5(entry.pk, "reversal"),
+        next((each.lane for each in postings if each.lane), ""),
+        {LedgerAccount(each.account): -each.amount for each in postings},
         charge=entry.charge,
-        postings={LedgerAccount(each.account): -each.amount for each in postings},
-        subject=uuid5(entry.pk, "reversal"),
-        lane=next((each.lane for each in postings if each.lane), ""),
+        attempt=None,
         now=now,
     )
 

@@ -4,6 +4,7 @@
 2. `land_payouts`: an entry of an accepted bank statement that names a payout is its credit. The payout
    landed when it has one credit, and lines, payout line and credit agree to the cent.
 3. `prove_settlements`: a settlement is proved when each of its lines sits in a payout that landed.
+4. `book_movements`: what files state beside captures, and what has landed, in the books.
 
 What names no payout, or several, stays unmatched (R42); what names one and differs is found by the
 comparison `payout`. Every step may be killed and run again, or run twice at once.
@@ -24,6 +25,7 @@ from checkout.clock import Ages, Clock, Moment
 from checkout.commit import committed
 from checkout.models import Creator
 from checkout.money import CURRENCY
+from settlements.booking import book_files, book_payouts
 from settlements.models import SUMS, ImportState, ProofMark, Settlement, StatementImport
 
 logger = logging.getLogger(__name__)
@@ -38,17 +40,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Proved:
-    """What a run found: files gathered, payouts landed, settlements proved and their net in USD."""
+    """What a run found: files gathered, payouts landed, settlements proved and their net in USD.
+
+    `booked` is how many files and payouts came into the books.
+    """
 
     files: int
     payouts: int
     settlements: int
     net: Decimal
+    booked: int
 
     def __str__(self) -> str:
         return (
             f"{self.files} files, {self.payouts} payouts landed,"
-            f" {self.settlements} settlements of {self.net} USD proved"
+            f" {self.settlements} settlements of {self.net} USD proved,"
+            f" {self.booked} files and payouts booked"
         )
 
 
@@ -69,10 +76,11 @@ class Cash:
 
 
 def prove(*, clock: Clock, ages: Ages) -> Proved:
-    """Gather, land and prove, in that order. Raises commit.DatabaseAway."""
+    """Gather, land, prove and book, in that order. Raises commit.DatabaseAway."""
     files, payouts = gather_payouts(clock=clock, ages=ages), land_payouts(clock=clock, ages=ages)
     settlements, net = prove_settlements(clock=clock, ages=ages)
-    return Proved(files, payouts, settlements, net)
+    booked = book_movements(clock=clock, ages=ages)
+    return Proved(files, payouts, settlements, net, booked)
 
 
 def gather_payouts(*, clock: Clock, ages: Ages) -> int:
@@ -98,6 +106,15 @@ def prove_settlements(*, clock: Clock, ages: Ages, batch: int = BATCH) -> tuple[
     if count:
         logger.info("settlements proved", extra={"settlements": count})
     return count, net
+
+
+def book_movements(*, clock: Clock, ages: Ages) -> int:
+    """Book every gathered file and landed payout that was not booked yet; how many."""
+    count = 0
+    for book in (book_files, book_payouts):
+        while found := _commit(partial(book, now=clock.now()), clock=clock, ages=ages):
+            count += found
+    return count
 
 
 def cash_expected(*, first: date, last: date) -> list[Cash]:

@@ -34,4 +34,3 @@ FROM settlements_payout p, settlements_bankstatement s;
 INSERT INTO settlements_payoutcredit (payout_id, entry_id)
 SELECT p.id, e.id FROM settlements_payout p
 JOIN settlements_bankentry e ON e.end_to_end_id = p.reference;
-TRUNCATE reconcile_dirty, settlements_proofmark;

@@ -231,8 +231,8 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         return by_id(term, (Charge, "charge_id"), (Attempt, "attempt_id"))
 
     @admin.display(description="charge")
-    def short_charge(self, entry: LedgerEntry) -> SafeString:
-        return short(entry.charge_id)
+    def short_charge(self, entry: LedgerEntry) -> SafeString | str:
+        return short(entry.charge_id) if entry.charge_id else "—"
 
     @admin.display(description="postings (debit +, credit −)")
     def postings_in_words(self, entry: LedgerEntry) -> str:

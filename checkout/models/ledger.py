@@ -1,5 +1,6 @@
 """The books: entries that sum to zero, never updated, never deleted."""
 
+from typing import Final
 from uuid import UUID, uuid5
 
 from django.db import models
@@ -16,6 +17,7 @@ class LedgerAccount(models.TextChoices):
     FEES = "fees"
     REFUNDS = "refunds"
     DISPUTES = "disputes"
+    ADJUSTMENTS = "adjustments"
     WRITE_OFF = "write_off"
     UNAPPLIED_RECEIPTS = "unapplied_receipts"
     CASH = "cash"
@@ -29,14 +31,26 @@ class EntryKind(models.TextChoices):
     WRITTEN_OFF = "written_off"
     # What two people decided about a cent that no evidence can clear, and its reversal.
     CORRECTED = "corrected"
+    # Of a whole file of a processor, beside its captures; of a payout that the bank has credited.
+    STATED = "stated"
+    LANDED = "landed"
+
+
+# Of no single charge, so of no creator either.
+_OF_A_LANE: Final = (EntryKind.STATED, EntryKind.LANDED)
 
 
 class LedgerEntry(models.Model):
-    """A balanced set of postings for one fact; its id is derived, so no fact is booked twice."""
+    """A balanced set of postings for one fact; its id is derived, so no fact is booked twice.
+
+    Its fact is a charge's, or of a whole lane: what a file states, a payout that landed.
+    """
 
     id = models.UUIDField(primary_key=True, editable=False)
     kind = models.CharField(max_length=11, choices=EntryKind.choices)
-    charge = models.ForeignKey(Charge, on_delete=models.PROTECT, related_name="ledger_entries")
+    charge = models.ForeignKey(
+        Charge, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger_entries"
+    )
     attempt = models.ForeignKey(
         Attempt, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger_entries"
     )
@@ -54,6 +68,11 @@ class LedgerEntry(models.Model):
                 name="entry_attempt",
             ),
             models.CheckConstraint(condition=Q(kind__in=EntryKind.values), name="entry_kind"),
+            models.CheckConstraint(
+                condition=Q(kind__in=_OF_A_LANE, charge__isnull=True)
+                | (~Q(kind__in=_OF_A_LANE) & Q(charge__isnull=False)),
+                name="entry_charge",
+            ),
         ]
         indexes = [models.Index(fields=["-posted_at", "-id"], name="entry_newest")]
 
@@ -72,8 +91,12 @@ class LedgerPosting(models.Model):
     entry = models.ForeignKey(LedgerEntry, on_delete=models.PROTECT, related_name="postings")
     account = models.CharField(max_length=18, choices=LedgerAccount.choices)
     lane = models.CharField(max_length=40, blank=True, default="")
-    creator = models.ForeignKey(Creator, on_delete=models.PROTECT, related_name="+")
-    charge = models.ForeignKey(Charge, on_delete=models.PROTECT, related_name="postings")
+    creator = models.ForeignKey(
+        Creator, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    charge = models.ForeignKey(
+        Charge, on_delete=models.PROTECT, null=True, blank=True, related_name="postings"
+    )
     amount = models.DecimalField(max_digits=14, decimal_places=2)
 
     class Meta:
@@ -88,8 +111,18 @@ class LedgerPosting(models.Model):
                 | (~Q(account="clearing") & Q(lane="")),
                 name="posting_lane",
             ),
+            models.CheckConstraint(
+                condition=Q(charge__isnull=True, creator__isnull=True)
+                | Q(charge__isnull=False, creator__isnull=False),
+                name="posting_charge",
+            ),
         ]
-        indexes = [models.Index(fields=["charge", "account"], name="posting_charge_account")]
+        indexes = [
+            models.Index(fields=["charge", "account"], name="posting_charge_account"),
+            models.Index(
+                fields=["entry"], condition=Q(charge__isnull=True), name="posting_of_a_lane"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.account} {self.amount}"

@@ -11,6 +11,7 @@ from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, 
 from checkout.filters import filter_by_link, fixed_filter
 from checkout.page import month_named
 from checkout.targets import creators_named
+from settlements.admin.booked import in_the_books
 from settlements.models import (
     OpenPeriod,
     Payout,
@@ -143,10 +144,15 @@ class PayoutAdmin(ReadOnlyAdmin):
     total_of = "net"
     search_fields = ("reference",)
     search_help_text = "The processor's id of a payout"
+    readonly_fields = ("booked",)
     inlines = (PayoutPartInline, PayoutCreditInline)
 
     def named(self, term: str) -> Q:
         return Q(reference=term)
+
+    @admin.display(description="in the books")
+    def booked(self, payout: Payout) -> SafeString | str:
+        return in_the_books(payout)
 
     @admin.display(description="state")
     def shown_state(self, payout: Payout) -> SafeString:

@@ -32,6 +32,7 @@ from checkout.desk import (
     money,
 )
 from checkout.filters import month_filter
+from settlements.admin.booked import in_the_books
 from settlements.arrivals import BANK, Account
 from settlements.banking import BankPreview
 from settlements.expectations import ZoneStays, agree_terms
@@ -167,7 +168,12 @@ class StatementImportAdmin(ReadOnlyAdmin):
     list_display_links = ("file_name",)
     ordering = ("-imported_at", "-id")
     total_of = "movement"
+    readonly_fields = ("booked",)
     inlines = (DayInline,)
+
+    @admin.display(description="in the books, beside captures")
+    def booked(self, file: StatementImport) -> SafeString | str:
+        return in_the_books(file)
 
     @admin.display(description="state")
     def shown_state(self, file: StatementImport) -> SafeString:

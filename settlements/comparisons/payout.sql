@@ -90,3 +90,53 @@ CROSS JOIN LATERAL (VALUES
   ('fees', lines.fees, s.fees), ('adjusted', lines.adjusted, s.adjusted), ('net', lines.net, s.net)
 ) AS x(name, summed, kept)
 WHERE x.summed <> x.kept
+UNION ALL
+-- Left: what files and landed payouts moved. Right: the entries of the books that are no charge's.
+SELECT 'amount', entry || ':' || account, NULL, NULL, NULL, lane, moved, posted,
+       'In the books ' || settlements_usd(posted) || ' USD is posted to ' || account
+         || ' for ' || coalesce(what, 'no file or payout that we know') || ', which moved '
+         || settlements_usd(moved) || ' (entry ' || entry || ').'
+FROM (
+  SELECT coalesce(b.entry_id, p.entry_id) AS entry, coalesce(b.account, p.account) AS account,
+         coalesce(b.lane, p.lane, '') AS lane, b.what,
+         coalesce(b.amount, 0.00) AS moved, coalesce(p.amount, 0.00) AS posted
+  FROM (
+    SELECT b.entry_id, x.account, x.amount, coalesce(f.lane, o.lane) AS lane,
+           coalesce('the file ' || f.file_name, 'the payout ' || o.reference) AS what
+    FROM settlements_booking b
+    LEFT JOIN settlements_statementimport f ON f.id = b.statement_id
+    LEFT JOIN settlements_payout o ON o.id = b.payout_id
+    CROSS JOIN LATERAL (VALUES
+      ('clearing', b.clearing), ('cash', b.cash), ('fees', b.fees), ('refunds', b.refunds),
+      ('disputes', b.disputes), ('adjustments', b.adjustments),
+      ('unapplied_receipts', b.unapplied_receipts)
+    ) AS x(account, amount)
+    WHERE x.amount <> 0
+  ) b
+  FULL JOIN (
+    SELECT entry_id, account, lane, amount FROM checkout_ledgerposting WHERE charge_id IS NULL
+  ) p ON p.entry_id = b.entry_id AND p.account = b.account
+) held
+WHERE moved <> posted
+UNION ALL
+-- Left: what a payout is said to have brought. Right: what was booked of it when it landed.
+SELECT 'amount', p.id || ':booked', NULL, NULL, NULL, p.lane, p.paid - p.kept, b.cash,
+       'The payout ' || p.lane || ' ' || p.reference || ' brought ' || settlements_usd(p.paid - p.kept)
+         || ' of ' || settlements_usd(p.paid) || ' USD, the books say ' || settlements_usd(b.cash)
+         || ' of ' || settlements_usd(-b.clearing) || '.'
+FROM settlements_payout p JOIN settlements_booking b ON b.payout_id = p.id
+WHERE (b.cash, b.clearing) <> (p.paid - p.kept, -p.paid)
+UNION ALL
+-- Booked within seconds: an hour later nobody is about to.
+SELECT 'missing', 'file:' || f.id || ':booked', NULL, NULL, NULL, f.lane, 0.00, 0.00,
+       'What the file ' || f.file_name || ' states beside captures is not in the books.'
+FROM settlements_gatheredstatement g JOIN settlements_statementimport f ON f.id = g.statement_id
+WHERE f.accepted_at < %(now)s::timestamptz - interval '1 hour'
+  AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = f.id)
+UNION ALL
+SELECT 'missing', p.id || ':booked', NULL, NULL, NULL, p.lane, p.paid - p.kept, 0.00,
+       'The payout ' || p.lane || ' ' || p.reference || ' landed on ' || p.landed_on
+         || ' and is not in the books.'
+FROM settlements_payout p
+WHERE p.landed_on < (%(business)s::timestamptz AT TIME ZONE 'UTC')::date - 1
+  AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.payout_id = p.id)

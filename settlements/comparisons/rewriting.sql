@@ -43,6 +43,7 @@ CROSS JOIN LATERAL (SELECT CASE m.detail ->> 'table'
   WHEN 'settlements_settlement' THEN 'payout'
   WHEN 'settlements_settlementline' THEN 'payout'
   WHEN 'settlements_payoutpart' THEN 'payout'
+  WHEN 'settlements_booking' THEN 'payout'
   WHEN 'settlements_bankentry' THEN 'payout'
   WHEN 'settlements_bankstatement' THEN 'payout'
   ELSE 'ledger' END AS kind) named
@@ -50,7 +51,7 @@ CROSS JOIN LATERAL (SELECT m.detail ->> 'column' IN (
   'amount', 'expected_amount', 'captured_amount', 'price', 'gross', 'fee', 'net', 'refunds',
   'disputes', 'adjustments', 'reserve', 'fees', 'paid', 'charged', 'unapplied', 'refunded',
   'disputed', 'adjusted', 'opening', 'closing', 'movement', 'debit', 'credit', 'usd',
-  'carried_usd') AS yes) is_money
+  'carried_usd', 'clearing', 'cash', 'unapplied_receipts') AS yes) is_money
 CROSS JOIN LATERAL (SELECT
   CASE WHEN is_money.yes THEN value.was::numeric END AS was,
   CASE WHEN is_money.yes THEN (m.detail ->> 'now')::numeric END AS now) money

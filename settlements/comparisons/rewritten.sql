@@ -35,6 +35,9 @@ LEFT JOIN LATERAL (
   SELECT to_jsonb(t) FROM settlements_payoutpart t
   WHERE d.detail ->> 'table' = 'settlements_payoutpart' AND t.id = (d.detail ->> 'id')::bigint
   UNION ALL
+  SELECT to_jsonb(t) FROM settlements_booking t
+  WHERE d.detail ->> 'table' = 'settlements_booking' AND t.id = (d.detail ->> 'id')::bigint
+  UNION ALL
   SELECT to_jsonb(t) FROM settlements_bankentry t
   WHERE d.detail ->> 'table' = 'settlements_bankentry' AND t.id = (d.detail ->> 'id')::bigint
   UNION ALL

@@ -171,7 +171,7 @@ _LINES_OF_A_DAY: Final = f"""
              concat_ws(',', to_char(e.posted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), e.id, e.kind, p.account,
                CASE WHEN p.lane = '' OR p.lane ~ E'[",\\r\\n]'
                     THEN '"' || replace(p.lane, '"', '""') || '"' ELSE p.lane END,
-               e.charge_id, CASE WHEN p.amount > 0 THEN p.amount::text ELSE '' END,
+               coalesce(e.charge_id::text, ''), CASE WHEN p.amount > 0 THEN p.amount::text ELSE '' END,
                CASE WHEN p.amount < 0 THEN (-p.amount)::text ELSE '' END) || E'\\n' AS line
       FROM checkout_ledgerentry e CROSS JOIN LATERAL (
         SELECT account, lane, amount FROM checkout_ledgerposting WHERE entry_id = e.id OFFSET 0) p

@@ -51,7 +51,9 @@ from settlements.models.marks import (
 )
 from settlements.models.matches import BELIEVED, MatchedAttempt, MatchedLine
 from settlements.models.payouts import (
+    BOOKED,
     SUMS,
+    Booking,
     GatheredStatement,
     Payout,
     PayoutCredit,
@@ -96,6 +98,7 @@ NOTHING: Final = Decimal("0.00")
 __all__ = [
     "ABOUT_FILES",
     "BELIEVED",
+    "BOOKED",
     "LONGEST_QUERY",
     "NAMED_AS_FILES",
     "NOTHING",
@@ -108,6 +111,7 @@ __all__ = [
     "BankExpectation",
     "BankStatement",
     "BankTerms",
+    "Booking",
     "BooksClose",
     "Capture",
     "CarriedOver",

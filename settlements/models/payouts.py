@@ -1,10 +1,11 @@
-"""The processors' batches: what statement lines add up to, what left, and what landed at the bank."""
+"""The processors' batches: what statement lines add up to, what left, what landed, and what was booked."""
 
 from typing import Final
 
 from django.db import models
 from django.db.models import F, Q
 
+from checkout.models import LedgerAccount, LedgerEntry
 from settlements.models.banking import BankEntry
 from settlements.models.settlements import Settlement
 from settlements.models.statements import StatementImport
@@ -12,6 +13,20 @@ from settlements.models.statements import StatementImport
 # The sums of a payout, in the order of its table; all but `paid` make up the net.
 SUMS: Final = ("gross", "refunds", "disputes", "adjustments", "reserve", "fees", "net", "paid")
 NET: Final = F("gross") + F("refunds") + F("disputes") + F("adjustments") + F("reserve") + F("fees")
+
+
+# What a booking may move; each is a field of it, named as the account.
+BOOKED: Final = (
+    LedgerAccount.CLEARING,
+    LedgerAccount.CASH,
+    LedgerAccount.FEES,
+    LedgerAccount.REFUNDS,
+    LedgerAccount.DISPUTES,
+    LedgerAccount.ADJUSTMENTS,
+    LedgerAccount.UNAPPLIED_RECEIPTS,
+)
+_NOTHING_BOOKED: Final = Q(**{account.value: 0 for account in BOOKED})
+_MOVED_BY_LANDING: Final = Q(refunds=0, disputes=0, adjustments=0, unapplied_receipts=0)
 
 
 class Payout(models.Model):
@@ -113,6 +128,60 @@ class PayoutCredit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.payout_id} by entry {self.entry_id}"
+
+
+class Booking(models.Model):
+    """What one file, beside captures, or one payout that landed moved in the books. None ever changes.
+
+    USD as the ledger posts it: a debit is positive. A file that moved nothing has no entry.
+    """
+
+    statement = models.OneToOneField(
+        StatementImport, on_delete=models.PROTECT, null=True, related_name="booking"
+    )
+    payout = models.OneToOneField(
+        Payout, on_delete=models.PROTECT, null=True, related_name="booking"
+    )
+    entry = models.OneToOneField(
+        LedgerEntry, on_delete=models.PROTECT, null=True, related_name="booking"
+    )
+    clearing = models.DecimalField(max_digits=14, decimal_places=2)
+    cash = models.DecimalField(max_digits=14, decimal_places=2)
+    fees = models.DecimalField(max_digits=14, decimal_places=2)
+    refunds = models.DecimalField(max_digits=14, decimal_places=2)
+    disputes = models.DecimalField(max_digits=14, decimal_places=2)
+    adjustments = models.DecimalField(max_digits=14, decimal_places=2)
+    unapplied_receipts = models.DecimalField(max_digits=14, decimal_places=2)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(statement__isnull=False, payout__isnull=True, cash=0)
+                | (Q(statement__isnull=True, payout__isnull=False) & _MOVED_BY_LANDING),
+                name="booking_of_one_thing",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    clearing=-(
+                        F("cash")
+                        + F("fees")
+                        + F("refunds")
+                        + F("disputes")
+                        + F("adjustments")
+                        + F("unapplied_receipts")
+                    )
+                ),
+                name="booking_balances",
+            ),
+            models.CheckConstraint(
+                condition=(_NOTHING_BOOKED & Q(entry__isnull=True))
+                | (~_NOTHING_BOOKED & Q(entry__isnull=False)),
+                name="booking_entry",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.clearing} of clearing"
 
 
 class ProofMark(models.Model):

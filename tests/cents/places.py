@@ -131,7 +131,25 @@ def _payout_moved(f: Facts, cent: Decimal) -> Named:
 
 def _payout_paid(f: Facts, cent: Decimal) -> Named:
     it = f"payout:amount:{f['id']}"
-    return {it: cent, f"{it}:bank": -cent, f"{it}:parts:paid": cent}
+    return {it: cent, f"{it}:bank": -cent, f"{it}:parts:paid": cent, f"{it}:booked": -cent}
+
+
+def _lane_posting(f: Facts, cent: Decimal) -> Named:
+    rewritten = _rewritten("ledger", "checkout_ledgerposting", f, amount=cent)
+    return {f"payout:amount:{f['entry']}:{f['account']}": cent, **rewritten}
+
+
+def _landing(f: Facts, cent: Decimal) -> Named:
+    books = f"payout:amount:{f['entry']}"
+    rewritten = _rewritten("payout", "settlements_booking", f, cash=cent, clearing=-cent)
+    booked = {f"payout:amount:{f['payout']}:booked": cent}
+    return {f"{books}:cash": -cent, f"{books}:clearing": cent, **booked, **rewritten}
+
+
+def _stating(f: Facts, cent: Decimal) -> Named:
+    books = f"payout:amount:{f['entry']}"
+    rewritten = _rewritten("payout", "settlements_booking", f, fees=cent, clearing=-cent)
+    return {f"{books}:fees": -cent, f"{books}:clearing": cent, **rewritten}
 
 
 def _part(f: Facts, cent: Decimal) -> Named:
@@ -183,6 +201,24 @@ _PART: Final = """
 _ENTRY: Final = """
     SELECT payout_id::text AS unit, entry_id::text AS id, payout_id::text AS payout
     FROM settlements_payoutcredit
+"""
+_LANDED_POSTING: Final = """
+    SELECT b.payout_id::text AS unit, p.id::text, p.entry_id::text AS entry, p.account
+    FROM settlements_booking b JOIN checkout_ledgerposting p ON p.entry_id = b.entry_id
+    WHERE b.payout_id IS NOT NULL
+"""
+_STATED_POSTING: Final = """
+    SELECT b.statement_id::text AS unit, p.id::text, p.entry_id::text AS entry, p.account
+    FROM settlements_booking b JOIN checkout_ledgerposting p ON p.entry_id = b.entry_id
+    WHERE b.statement_id IS NOT NULL
+"""
+_LANDING: Final = """
+    SELECT payout_id::text AS unit, id::text, payout_id::text AS payout, entry_id::text AS entry
+    FROM settlements_booking WHERE payout_id IS NOT NULL
+"""
+_STATING: Final = """
+    SELECT statement_id::text AS unit, id::text, entry_id::text AS entry
+    FROM settlements_booking WHERE statement_id IS NOT NULL AND entry_id IS NOT NULL
 """
 _FILE: Final = "SELECT id::text AS unit, id::text FROM settlements_statementimport"
 _BANK: Final = "SELECT id::text AS unit, id::text FROM settlements_bankstatement"
@@ -258,6 +294,42 @@ PLACES: Final = (
     Place("payout, paid", _P, _PAYOUT, "settlements_payout", {"paid": 1}, _payout_paid, 2),
     Place("payout part", _P, _PART, "settlements_payoutpart", {"gross": 1, "net": 1}, _part, 2),
     Place("bank entry", _P, _ENTRY, "settlements_bankentry", {"amount": 1}, _bank_entry, 2),
+    Place(
+        "posting of a landing",
+        _P,
+        _LANDED_POSTING,
+        "checkout_ledgerposting",
+        {"amount": 1},
+        _lane_posting,
+        2,
+    ),
+    Place(
+        "posting of a file",
+        Apart.FILE,
+        _STATED_POSTING,
+        "checkout_ledgerposting",
+        {"amount": 1},
+        _lane_posting,
+        2,
+    ),
+    Place(
+        "booking of a landing",
+        _P,
+        _LANDING,
+        "settlements_booking",
+        {"cash": 1, "clearing": -1},
+        _landing,
+        2,
+    ),
+    Place(
+        "booking of a file",
+        Apart.FILE,
+        _STATING,
+        "settlements_booking",
+        {"fees": 1, "clearing": -1},
+        _stating,
+        2,
+    ),
     Place(
         "statement file",
         Apart.FILE,

@@ -15,7 +15,7 @@ from checkout.models import Attempt, OutboxMessage
 from checkout.topics import validate_payload
 from processor.statement import Capture, render
 from processor.statement import fee as fee_of
-from settlements import payouts, reconciliation, resolving
+from settlements import reconciliation, resolving
 from settlements.closing import close_periods
 from settlements.models import (
     Discrepancy,
@@ -31,50 +31,31 @@ from settlements.models import (
 )
 from settlements.payouts import Cash, cash_expected
 from settlements.roles import VIEWER
-from settlements.settling import store_default_schedules
 from tests.factories import LANE, World
 from tests.factories_bank import Credit, bank_take_in
 from tests.factories_matches import approved_match, proposed_match
+from tests.factories_payouts import (
+    LAST_OF_JANUARY,
+    LEFT,
+    NAME,
+    NET,
+    accepted_short,
+    captured_world,
+    credited,
+    named,
+    prove,
+    stated,
+    with_lines,
+)
 from tests.factories_roles import member, pages_at
 from tests.factories_settlements import edit, statement_text, take_in
 
 pytestmark = pytest.mark.django_db
 
-LAST_OF_JANUARY = date(2026, 1, 31)
-LEFT = date(2026, 2, 2)  # two days after the captures, as the sandbox does
-NAME = f"po_{LANE}_20260131"
-NET = Decimal("19.11")  # 19.99 less 2.9 % and 0.30
-
 
 @pytest.fixture
 def world() -> World:
-    world = World()
-    world.receive(charge := world.due_charge())
-    assert Attempt.objects.filter(charge=charge, outcome="captured").exists()
-    store_default_schedules(now=world.clock.now())
-    world.clock.forward(days=1)
-    close_periods(clock=world.clock, ages=world.ages)
-    world.clock.forward(days=2)
-    return world
-
-
-def prove(world: World) -> payouts.Proved:
-    return payouts.prove(clock=world.clock, ages=world.ages)
-
-
-def stated(world: World, folder: Path) -> Payout:
-    """The processor's file, from the capture to the day its payout left, gathered."""
-    take_in(statement_text(LAST_OF_JANUARY, LEFT), world=world, folder=folder)
-    prove(world)
-    return Payout.objects.get(reference=NAME)
-
-
-def credited(world: World, folder: Path, *credits: Credit, first: date = LEFT) -> None:
-    bank_take_in(credits, world=world, folder=folder, first=first, last=date(2026, 2, 8))
-
-
-def named(amount: str = str(NET), **other: object) -> Credit:
-    return Credit(amount, date(2026, 2, 3), **({"end_to_end": NAME} | other))  # type: ignore[arg-type]
+    return captured_world()
 
 
 def found(world: World) -> list[tuple[str, str]]:
@@ -125,14 +106,8 @@ def test_every_kind_of_line_is_in_one_sum(world, tmp_path: Path):
         ("reserve_hold", "-1.00", "0.00"),
         ("reserve_release", "0.40", "0.00"),
     ]
-    head, _, closing = statement_text(LAST_OF_JANUARY).rstrip("\n").rpartition("\n")
-    rows, balance = [], NET
-    for n, (type, gross, fee) in enumerate(extra):
-        net = Decimal(gross) - Decimal(fee)
-        balance += net
-        rows.append(f"x-{n},{type},,,2026-01-31T13:00:00Z,{gross},{fee},{net},USD,{NAME}")
-    closing = closing.replace(f",{NET},USD", f",{balance},USD")
-    take_in("\n".join([head, *rows, closing]) + "\n", world=world, folder=tmp_path)
+    balance = NET + sum(Decimal(gross) - Decimal(fee) for _, gross, fee in extra)
+    take_in(with_lines(statement_text(LAST_OF_JANUARY), *extra), world=world, folder=tmp_path)
 
     prove(world)
 
@@ -251,26 +226,6 @@ def test_r38_a_credit_that_differs_by_a_cent_lands_nothing_and_is_named(
     ((found_code, explanation),) = found(world)
     assert (found_code, said in explanation) == (code, True), explanation
     assert not Settlement.objects.filter(proved_at__isnull=False).exists()
-
-
-def accepted_short(world: World, folder: Path, amount: str = "4.11") -> Discrepancy:
-    """Two people accept what the bank kept of the payout."""
-    stated(world, folder)
-    credited(world, folder, named(amount))
-    prove(world)
-    assert [code for code, _ in found(world)] == ["amount"]
-    short = Discrepancy.objects.get(fingerprint__endswith=":bank")
-    now = world.clock.now()
-    proposal = resolving.propose(
-        discrepancy_ids=[short.pk], way=Way.ACCEPTED, by="ann", reason="wire fee of 15.00", now=now
-    )
-    prove(world)
-    assert Payout.objects.get().landed_on is None
-    resolving.approve(
-        proposal_id=proposal.pk, seen=proposal.sha256, by="bob", reason="by the tariff", now=now
-    )
-    prove(world)
-    return short
 
 
 def test_what_a_bank_kept_lands_the_payout_once_two_people_accepted_it(world, tmp_path: Path):

@@ -259,7 +259,8 @@ def _accounts() -> Iterator[str]:
     """R34: what was voided is no revenue, and only what was written off is a loss."""
     held: dict[tuple[UUID, str], Decimal] = defaultdict(lambda: ZERO)
     for posting in LedgerPosting.objects.all():
-        held[posting.charge_id, posting.account] += posting.amount
+        if posting.charge_id:
+            held[posting.charge_id, posting.account] += posting.amount
     for charge in Charge.objects.all():
         revenue, loss = (
             held[charge.pk, LedgerAccount.REVENUE],

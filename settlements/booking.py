@@ -1,0 +1,133 @@
+"""What files and banks say of money that is no single charge's, in the books.
+
+- An accepted file, once gathered: what the processor took or gave beside captures, clearing of its lane
+  against fees, refunds, disputes and adjustments. A refund of a capture that no charge could take gives
+  back what unapplied receipts hold. A reserve stays in clearing: it is ours, and the processor has it.
+- A payout, once it landed: clearing against cash, and against fees what the bank kept of it.
+
+An entry is dated by the business clock on which this is learned, so it never meets a closed day. Each
+file and payout is booked once: by its row of `Booking`, under one lock, and by an id derived from it.
+Killed anywhere, the next run books what no row names; so does the first run after an upgrade.
+"""
+
+from decimal import Decimal
+from typing import Final, NamedTuple
+from uuid import UUID, uuid5
+
+from django.db import connection
+
+from checkout import ledger
+from checkout.clock import Moment
+from checkout.models import EntryKind, LedgerAccount, LedgerEntry
+from settlements.models import BOOKED, NOTHING, Booking
+
+# Files or payouts a transaction; a file may hold a million lines.
+AT_ONCE: Final = 100
+# Any number that nothing else in this database locks.
+LOCK: Final = 7_204_117
+# What the ids of these entries are derived in.
+FACTS: Final = UUID("0b3b1c0e-5d0b-5c6c-9a56-3a0f0a6e7d21")
+
+
+class _Moved(NamedTuple):
+    """What a file or a payout moved, USD, a debit positive; clearing is the rest of it."""
+
+    name: str
+    lane: str
+    statement_id: int | None
+    payout_id: int | None
+    cash: Decimal
+    fees: Decimal
+    refunds: Decimal
+    disputes: Decimal
+    adjustments: Decimal
+    unapplied_receipts: Decimal
+
+    @property
+    def postings(self) -> dict[LedgerAccount, Decimal]:
+        """What is not 0.00, by account."""
+        moved: dict[LedgerAccount, Decimal] = {
+            account: getattr(self, account.value)
+            for account in BOOKED
+            if account != LedgerAccount.CLEARING
+        }
+        moved[LedgerAccount.CLEARING] = -sum(moved.values(), NOTHING)
+        return {account: amount for account, amount in moved.items() if amount}
+
+
+def book_files(*, now: Moment) -> int:
+    """Book the oldest gathered files that no booking names; how many. Runs in the caller's transaction."""
+    return _book(_FILES, EntryKind.STATED, now=now)
+
+
+def book_payouts(*, now: Moment) -> int:
+    """Book the oldest landed payouts that no booking names; how many. Runs in the caller's transaction."""
+    return _book(_PAYOUTS, EntryKind.LANDED, now=now)
+
+
+def _book(sql: str, kind: EntryKind, *, now: Moment) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        cursor.execute(sql, {"limit": AT_ONCE})
+        found = [_Moved(*row) for row in cursor.fetchall()]
+    Booking.objects.bulk_create([_booking(moved, kind, now=now) for moved in found])
+    return len(found)
+
+
+def _booking(moved: _Moved, kind: EntryKind, *, now: Moment) -> Booking:
+    """Write the entry, if anything moved; the row that names it is the caller's to store."""
+    postings = moved.postings
+    amounts = {account.value: postings.get(account, NOTHING) for account in BOOKED}
+    return Booking(
+        statement_id=moved.statement_id,
+        payout_id=moved.payout_id,
+        entry=_entry(moved, kind, now=now) if postings else None,
+        **amounts,
+    )
+
+
+def _entry(moved: _Moved, kind: EntryKind, *, now: Moment) -> LedgerEntry:
+    """The entry of this fact: one that is there already, its row deleted by hand, is taken as it is."""
+    subject = uuid5(FACTS, moved.name)
+    there = LedgerEntry.objects.filter(pk=LedgerEntry.derive_id(subject=subject, kind=kind)).first()
+    return there or ledger.post_of_lane(
+        kind=kind, subject=subject, lane=moved.lane, postings=moved.postings, now=now
+    )
+
+
+_FILES: Final = """
+    SELECT 'file:' || f.lane || ':' || f.sha256, f.lane, f.id, NULL::bigint, 0.00,
+           charged.fees - beside.fees, -(beside.refunds - unapplied.refunds), -beside.disputes,
+           -beside.adjustments, -unapplied.refunds
+    FROM settlements_gatheredstatement g
+    JOIN settlements_statementimport f ON f.id = g.statement_id
+    CROSS JOIN LATERAL (
+      SELECT coalesce(sum(l.gross) FILTER (WHERE l.type IN ('fee', 'dispute_fee')), 0.00) AS fees,
+             coalesce(sum(l.gross) FILTER (WHERE l.type = 'refund'), 0.00) AS refunds,
+             coalesce(sum(l.gross) FILTER (WHERE l.type IN ('dispute', 'reversal')), 0.00) AS disputes,
+             coalesce(sum(l.gross) FILTER (WHERE l.type = 'adjustment'), 0.00) AS adjustments
+      FROM settlements_statementline l WHERE l.statement_id = f.id AND l.type <> 'charge'
+    ) beside
+    -- A fee is a line of its own, or a column of another. What a payout line takes has left with it.
+    CROSS JOIN LATERAL (
+      SELECT coalesce(sum(l.fee), 0.00) AS fees
+      FROM settlements_statementline l WHERE l.statement_id = f.id AND l.type <> 'payout'
+    ) charged
+    CROSS JOIN LATERAL (
+      SELECT coalesce(sum(l.gross), 0.00) AS refunds
+      FROM settlements_statementline l
+      JOIN checkout_attempt a ON a.outcome = 'unapplied' AND a.id = CASE
+        WHEN pg_input_is_valid(l.reference, 'uuid') THEN l.reference::uuid END
+      WHERE l.statement_id = f.id AND l.type = 'refund'
+    ) unapplied
+    WHERE NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = f.id)
+    ORDER BY f.id LIMIT %(limit)s
+"""
+_PAYOUTS: Final = """
+    SELECT 'payout:' || p.lane || ':' || p.reference, p.lane, NULL::bigint, p.id, p.paid - p.kept,
+           p.kept, 0.00, 0.00, 0.00, 0.00
+    FROM settlements_payout p
+    WHERE p.landed_on IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.payout_id = p.id)
+    ORDER BY p.id LIMIT %(limit)s
+"""

@@ -1,0 +1,345 @@
+"""What files state beside captures, and what has landed, in the books: once, and to the cent."""
+
+import threading
+from datetime import date
+from decimal import Decimal
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from checkout import ledger
+from checkout.failpoints import Crash
+from checkout.models import Attempt, EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
+from settlements import booking, reconciliation
+from settlements.exports.journal import journal_of_day, trial_balance, write_journal
+from settlements.models import Booking, Kind, Payout
+from settlements.roles import VIEWER
+from tests.factories import LANE, World
+from tests.factories_payouts import (
+    LAST_OF_JANUARY,
+    NET,
+    accepted_short,
+    captured_world,
+    credited,
+    named,
+    prove,
+    stated,
+    with_lines,
+)
+from tests.factories_roles import member
+from tests.factories_settlements import edit, statement_text, take_in
+
+pytestmark = pytest.mark.django_db
+
+FEE = Decimal("0.88")
+A = LedgerAccount
+
+
+@pytest.fixture
+def world() -> World:
+    return captured_world()
+
+
+def postings(kind: EntryKind) -> dict[str, Decimal]:
+    """By account, of the only entry of this kind."""
+    entry = LedgerEntry.objects.get(kind=kind)
+    assert (entry.charge, entry.attempt) == (None, None)
+    return dict(entry.postings.values_list("account", "amount"))
+
+
+def named_now(world: World) -> set[str]:
+    """What an incremental pass names, which is what a full one names (R55)."""
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    incremental = {each.fingerprint for each in reconciliation.standing(kinds=[Kind.PAYOUT])}
+    reconciliation.reconcile(clock=world.clock, ages=world.ages)
+    assert incremental == {
+        each.fingerprint for each in reconciliation.standing(kinds=[Kind.PAYOUT])
+    }
+    return incremental
+
+
+# --- What a file states --------------------------------------------------------------------------------
+
+
+def test_a_file_s_fees_leave_clearing_once(world, tmp_path: Path):
+    stated(world, tmp_path)
+    prove(world)
+
+    assert postings(EntryKind.STATED) == {A.CLEARING: -FEE, A.FEES: FEE}
+    assert LedgerPosting.objects.get(account=A.CLEARING, charge=None).lane == LANE
+    assert LedgerEntry.objects.get(kind=EntryKind.STATED).posted_at == world.clock.now().business
+
+
+def test_every_kind_of_line_has_its_account(world, tmp_path: Path):
+    text = with_lines(
+        statement_text(LAST_OF_JANUARY),
+        ("refund", "-5.00", "0.10"),
+        ("dispute", "-2.00", "0.00"),
+        ("dispute_fee", "-1.50", "0.00"),
+        ("reversal", "0.50", "0.00"),
+        ("fee", "-0.20", "0.00"),
+        ("adjustment", "0.03", "0.00"),
+        # A reserve is ours, and stays with the processor.
+        ("reserve_hold", "-1.00", "0.00"),
+    )
+    take_in(text, world=world, folder=tmp_path)
+    prove(world)
+
+    assert postings(EntryKind.STATED) == {
+        A.FEES: Decimal("2.68"),
+        A.REFUNDS: Decimal("5.00"),
+        A.DISPUTES: Decimal("1.50"),
+        A.ADJUSTMENTS: Decimal("-0.03"),
+        A.CLEARING: Decimal("-9.15"),
+    }
+
+
+def test_a_refund_of_what_no_charge_could_take_gives_back_unapplied_receipts(world, tmp_path: Path):
+    attempt = Attempt.objects.get()
+    text = with_lines(
+        statement_text(LAST_OF_JANUARY), ("refund", "-19.99", "0.00"), reference=str(attempt.pk)
+    )
+    edit("UPDATE checkout_attempt SET outcome = 'unapplied'")
+    take_in(text, world=world, folder=tmp_path)
+    prove(world)
+
+    booked = postings(EntryKind.STATED)
+    assert booked[A.UNAPPLIED_RECEIPTS] == Decimal("19.99")
+    assert A.REFUNDS not in booked
+
+
+def test_a_file_that_states_nothing_beside_captures_has_no_entry(world, tmp_path: Path):
+    take_in(statement_text(date(2026, 2, 1)), world=world, folder=tmp_path)
+    prove(world)
+
+    assert Booking.objects.get().entry is None
+    assert not LedgerEntry.objects.filter(kind=EntryKind.STATED).exists()
+
+
+# --- What has landed -----------------------------------------------------------------------------------
+
+
+def test_what_landed_is_cash_and_nothing_is_left_in_clearing(world, tmp_path: Path):
+    stated(world, tmp_path)
+    credited(world, tmp_path, named())
+    prove(world)
+    prove(world)
+
+    assert postings(EntryKind.LANDED) == {A.CLEARING: -NET, A.CASH: NET}
+    held = {account: ledger.balance(account=account) for account in (A.CASH, A.FEES, A.CLEARING)}
+    assert held == {A.CASH: NET, A.FEES: FEE, A.CLEARING: Decimal("0.00")}
+    assert named_now(world) == set()
+
+
+def test_what_a_bank_kept_is_a_fee(world, tmp_path: Path):
+    stated(world, tmp_path)
+    accepted_short(world, tmp_path)
+    prove(world)
+
+    assert Payout.objects.get().kept == Decimal("15.00")
+    assert postings(EntryKind.LANDED) == {
+        A.CLEARING: -NET,
+        A.CASH: Decimal("4.11"),
+        A.FEES: Decimal("15.00"),
+    }
+
+
+def test_the_journal_of_the_month_and_of_the_day_hold_it(world, tmp_path: Path):
+    stated(world, tmp_path)
+    today = world.clock.now().business.date()
+    to = BytesIO()
+    write_journal(month=today.replace(day=1), today=date(2027, 1, 1), to=to)
+    head, *lines = to.getvalue().decode().splitlines(keepends=True)
+    of_today = [line for line in lines if line.startswith(today.isoformat())]
+
+    said = journal_of_day(day=today)
+
+    assert any(",stated,fees," in line and ",,0.88," in line for line in of_today)
+    assert said.sha256 == sha256("".join([head, *of_today]).encode()).hexdigest()
+    fees = [b for b in trial_balance(month=today.replace(day=1)) if b.account == A.FEES]
+    assert [(b.debit, b.credit) for b in fees] == [(FEE, Decimal("0.00"))]
+
+
+# --- Twice, at once, killed ----------------------------------------------------------------------------
+
+
+def unbooked(world: World, folder: Path) -> None:
+    """As the version before left it: gathered and landed, and booked by nobody."""
+    stated(world, folder)
+    credited(world, folder, named())
+    prove(world)
+    edit("DELETE FROM settlements_booking")
+    edit("DELETE FROM checkout_ledgerposting WHERE charge_id IS NULL")
+    edit("DELETE FROM checkout_ledgerentry WHERE charge_id IS NULL")
+
+
+def test_what_was_gathered_before_is_booked_by_the_first_run(world, tmp_path: Path):
+    unbooked(world, tmp_path)
+
+    assert prove(world).booked == 2
+    assert (len(postings(EntryKind.STATED)), len(postings(EntryKind.LANDED))) == (2, 2)
+    assert prove(world).booked == 0
+
+
+def test_one_that_dies_books_nothing_and_the_next_all(world, tmp_path: Path):
+    unbooked(world, tmp_path)
+
+    def dying() -> None:
+        with transaction.atomic():
+            booking.book_files(now=world.clock.now())
+            raise Crash("here")
+
+    with pytest.raises(Crash):
+        dying()
+    assert not Booking.objects.exists()
+
+    assert prove(world).booked == 2
+
+
+def test_a_booking_that_somebody_deleted_finds_its_entry(world, tmp_path: Path):
+    stated(world, tmp_path)
+    edit("DELETE FROM settlements_booking")
+
+    assert prove(world).booked == 1
+    assert Booking.objects.get().entry == LedgerEntry.objects.get(kind=EntryKind.STATED)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_book_each_file_once(tmp_path: Path):
+    world = captured_world()
+    unbooked(world, tmp_path)
+    start, failed = threading.Barrier(2), list[Exception]()
+
+    def book() -> None:
+        try:
+            start.wait(20)
+            prove(world)
+        except Exception as error:  # noqa: BLE001  told to the main thread
+            failed.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=book) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert not failed
+    assert Booking.objects.count() == LedgerEntry.objects.filter(charge=None).count() == 2
+
+
+# --- Held against the books ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        (
+            "UPDATE checkout_ledgerposting SET amount = amount + 0.01 WHERE account = 'fees'",
+            "UPDATE checkout_ledgerposting SET amount = amount - 0.01 WHERE account = 'fees'",
+        ),
+        (
+            "UPDATE settlements_booking SET fees = fees - 0.01, clearing = clearing + 0.01"
+            " WHERE payout_id IS NULL",
+            "UPDATE settlements_booking SET fees = fees + 0.01, clearing = clearing - 0.01"
+            " WHERE payout_id IS NULL",
+        ),
+        (
+            "UPDATE settlements_payout SET kept = 0.01",
+            "UPDATE settlements_payout SET kept = 0",
+        ),
+    ],
+)
+def test_a_cent_between_what_moved_and_the_books_is_named(world, tmp_path: Path, wrong, right):
+    stated(world, tmp_path)
+    credited(world, tmp_path, named())
+    prove(world)
+    assert named_now(world) == set()
+
+    edit(wrong)
+    assert any("amount" in fingerprint for fingerprint in named_now(world))
+
+    edit(right)
+    assert named_now(world) == set()
+
+
+def test_what_nobody_booked_for_an_hour_is_named_until_it_is(world, tmp_path: Path):
+    unbooked(world, tmp_path)
+    world.clock.forward(days=3)
+
+    assert {name.rpartition(":")[2] for name in named_now(world) if "missing" in name} == {"booked"}
+
+    prove(world)
+    assert not [name for name in named_now(world) if "missing" in name]
+
+
+def test_an_entry_that_no_file_moved_is_named(world, tmp_path: Path):
+    stated(world, tmp_path)
+    ledger.post_of_lane(
+        kind=EntryKind.STATED,
+        subject=uuid4(),
+        lane=LANE,
+        postings={A.CLEARING: Decimal("-1.00"), A.FEES: Decimal("1.00")},
+        now=world.clock.now(),
+    )
+
+    assert len(named_now(world)) == 2
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE settlements_booking SET fees = 0", "never changed or deleted"),
+        ("DELETE FROM settlements_booking", "never changed or deleted"),
+        (
+            "INSERT INTO checkout_ledgerentry (id, kind, charge_id, posted_at)"
+            " SELECT gen_random_uuid(), 'landed', id, now() FROM checkout_charge",
+            "entry_charge",
+        ),
+        (
+            "INSERT INTO checkout_ledgerentry (id, kind, posted_at)"
+            " VALUES (gen_random_uuid(), 'billed', now())",
+            "entry_charge",
+        ),
+        (
+            "INSERT INTO settlements_booking (payout_id, clearing, cash, fees, refunds, disputes,"
+            " adjustments, unapplied_receipts) SELECT id, -19.11, 19.10, 0, 0, 0, 0, 0"
+            " FROM settlements_payout",
+            "booking_",
+        ),
+    ],
+)
+def test_r34_the_database_says_it_too(world, tmp_path: Path, sql: str, said: str):
+    stated(world, tmp_path)
+
+    with pytest.raises(DatabaseError, match=said):
+        raw(sql)
+
+
+def raw(sql: str) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(sql)
+
+
+def test_file_and_payout_lead_to_their_entries(world, tmp_path: Path):
+    payout = stated(world, tmp_path)
+    credited(world, tmp_path, named())
+    prove(world)
+    client = member(VIEWER)
+    file = Booking.objects.get(payout=None)
+
+    pages = {
+        f"/admin/settlements/statementimport/{file.statement_id}/change/": "clearing -0.88 · fees +0.88",
+        f"/admin/settlements/payout/{payout.pk}/change/": "clearing -19.11 · cash +19.11",
+    }
+    for address, said in pages.items():
+        assert said in client.get(address).content.decode()
+    entry = client.get(f"/admin/checkout/ledgerentry/{file.entry_id}/change/")
+    assert entry.status_code == 200
+    assert "—" in client.get("/admin/checkout/ledgerentry/").content.decode()
