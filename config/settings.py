@@ -169,8 +169,12 @@ LANES = {
 # --- Statements ----------------------------------------------------------------------------------
 # A folder that is looked at for files of processors (LANE/name) and banks (bank/name); empty is none.
 STATEMENTS_PREFIX = env_str("STATEMENTS_PREFIX", "")
-# Bytes of a file, packed and unpacked, and how many times more may come out than went in.
-STATEMENT_BOUNDS = {
+# Our accounts at banks (IBAN or the bank's own number), comma separated: a statement of another, brought by hand or put
+# into the folder, proves no payout. "any" takes every account for ours.
+BANK_ACCOUNTS = env_list("BANK_ACCOUNTS", "any" if LOCAL else "")
+# Bytes of a file, packed and unpacked, and how many times more may come out than went in; those accounts.
+STATEMENT_BOUNDS: dict[str, Any] = {
+    "accounts": None if BANK_ACCOUNTS == ["any"] else frozenset(BANK_ACCOUNTS),
     "largest_bytes": env_int("STATEMENT_LARGEST_BYTES", 1 << 30),
     "largest_ratio": env_int("STATEMENT_LARGEST_RATIO", 200),
 }

@@ -62,7 +62,7 @@ def import_bank_statement(
     with opened(path, bounds) as source, Spool(progress) as spool:
         known = _known(source)
         if known:
-            return BankImported(known, again=True)
+            return _again(known, now=now, bounds=bounds)
         read = _read(source, now=now, spool=spool)
         with transaction.atomic():
             _lock({each.account for each in read})
@@ -70,15 +70,25 @@ def import_bank_statement(
             if known:
                 return BankImported(known, again=True)
             statements = [
-                _stored(each, source, name=source.name, by=by, now=now)
+                _stored(each, source, name=source.name, by=by, now=now, bounds=bounds)
                 for each in sorted(read, key=_order)
             ]
             _copy(statements, spool)
             source.must_be_unchanged()
             accounts = {each.account for each in read}
-            released = _release(accounts, now=now)
+            released = _release(accounts, now=now, bounds=bounds)
             note_bank_days(accounts)
             return BankImported(statements, again=False, released=released)
+
+
+def _again(known: list[BankStatement], *, now: Moment, bounds: Bounds) -> BankImported:
+    """It is here already; what was set aside may be accepted by now, its account being ours since."""
+    with transaction.atomic():
+        accounts = {each.account for each in known}
+        _lock(accounts)
+        released = _release(accounts, now=now, bounds=bounds)
+        note_bank_days(accounts)
+    return BankImported(known, again=True, released=released)
 
 
 def preview_bank_statement(
@@ -87,7 +97,7 @@ def preview_bank_statement(
     """Read a bank's file as `import_bank_statement` would, and say what would become of it."""
     with opened(path, bounds) as source:
         statements = [
-            _statement(each, source, name=name or source.name, by=by, now=now)
+            _statement(each, source, name=name or source.name, by=by, now=now, bounds=bounds)
             for each in sorted(_read(source, now=now), key=_order)
         ]
         return BankPreview(source.sha256, statements, _known(source))
@@ -132,14 +142,16 @@ def _order(statement: Statement) -> tuple[object, ...]:
     return (statement.account, statement.last_day, statement.sequence or 0, statement.position)
 
 
-def _stored(read: Statement, source: Source, *, name: str, by: str, now: Moment) -> BankStatement:
-    statement = _statement(read, source, name=name, by=by, now=now)
+def _stored(
+    read: Statement, source: Source, *, name: str, by: str, now: Moment, bounds: Bounds
+) -> BankStatement:
+    statement = _statement(read, source, name=name, by=by, now=now, bounds=bounds)
     statement.save(force_insert=True)
     return statement
 
 
 def _statement(
-    read: Statement, source: Source, *, name: str, by: str, now: Moment
+    read: Statement, source: Source, *, name: str, by: str, now: Moment, bounds: Bounds
 ) -> BankStatement:
     """The row, not stored yet: what the bank says, and whether it may be accepted now."""
     statement = BankStatement(
@@ -160,15 +172,17 @@ def _statement(
         imported_by=by,
         imported_at=now.real,
     )
-    reason = read.summary_differs or _why_set_aside(statement)
+    reason = read.summary_differs or _why_set_aside(statement, bounds)
     statement.reason = reason[:300]
     statement.state = ImportState.QUARANTINED if reason else ImportState.ACCEPTED
     statement.accepted_at = None if reason else now.real
     return statement
 
 
-def _why_set_aside(statement: BankStatement) -> str:
+def _why_set_aside(statement: BankStatement, bounds: Bounds) -> str:
     """Why a statement may not be accepted now, in a sentence; nothing if it may (R40)."""
+    if bounds.accounts is not None and statement.account not in bounds.accounts:
+        return f"{statement.account} is no account of ours; BANK_ACCOUNTS names those that are"
     total = statement.opening + statement.movement
     if total != statement.closing:
         return (
@@ -217,20 +231,20 @@ def _is_gap(before: BankStatement, statement: BankStatement) -> bool:
     return statement.sequence > before.sequence + 1
 
 
-def _release(accounts: Iterable[str], *, now: Moment) -> list[BankStatement]:
+def _release(accounts: Iterable[str], *, now: Moment, bounds: Bounds) -> list[BankStatement]:
     """Accept the statements that only waited for these, one after the other."""
     released: list[BankStatement] = []
-    while follower := next(_followers(accounts), None):
+    while follower := next(_followers(accounts, bounds), None):
         follower.state, follower.reason, follower.accepted_at = ImportState.ACCEPTED, "", now.real
         follower.save(update_fields=["state", "reason", "accepted_at"])
         released.append(follower)
     return released
 
 
-def _followers(accounts: Iterable[str]) -> Iterator[BankStatement]:
+def _followers(accounts: Iterable[str], bounds: Bounds) -> Iterator[BankStatement]:
     aside = BankStatement.objects.filter(account__in=accounts, state=ImportState.QUARANTINED)
     for statement in aside.exclude(reason__startswith="its summary").order_by("last_day", "id"):
-        if not _why_set_aside(statement):
+        if not _why_set_aside(statement, bounds):
             yield statement
 
 

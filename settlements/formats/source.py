@@ -31,10 +31,15 @@ _END_AND_COMMENT: Final = 22 + (1 << 16)
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much of a stranger's file is read: bytes, packed and unpacked, and how many times more."""
+    """What is believed of a stranger's file.
+
+    How much is read: bytes, packed and unpacked, and how many times more. Which accounts at banks are
+    ours; None takes every account for ours.
+    """
 
     largest_bytes: int = 1 << 30
     largest_ratio: int = 200
+    accounts: frozenset[str] | None = None
 
 
 class Torn(Exception):

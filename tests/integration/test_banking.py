@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection, transaction
 from settlements import reconciliation
 from settlements.banking import BankImported, import_bank_statement, preview_bank_statement
 from settlements.formats.lines import Refused
+from settlements.formats.source import Bounds
 from settlements.models import BankEntry, BankStatement, Code, Discrepancy, ImportState, Side
 from tests.factories import World
 from tests.together import together
@@ -76,6 +77,25 @@ def test_the_same_statement_in_another_file_is_set_aside(world, tmp_path):
     (second,) = take_in(DAY_1.replace(b"\n", b"\n\n", 1), tmp_path, world).statements
 
     assert second.reason == "statement MB-C053-PLATFORM-1 of GB33BUKB20201555555555 is here already"
+
+
+def test_a_statement_of_an_account_that_is_not_ours_is_set_aside_until_it_is(world, tmp_path):
+    """Whoever brings it proves no payout with a credit at a bank of one's own choice."""
+    path = tmp_path / "bank.xml"
+    path.write_bytes(DAY_1)
+    ours = Bounds(accounts=frozenset({"DE89370400440532013000"}))
+    now = world.clock.now()
+
+    (aside,) = import_bank_statement(path=path, by="ann", now=now, bounds=ours).statements
+
+    assert aside.state == "quarantined"
+    assert "GB33BUKB20201555555555 is no account of ours" in aside.reason
+    (shown,) = preview_bank_statement(path=path, by="ann", now=now, bounds=ours).statements
+    assert shown.reason == aside.reason
+    named = Bounds(accounts=frozenset({"GB33BUKB20201555555555"}))
+    again = import_bank_statement(path=path, by="ann", now=now, bounds=named)
+    assert (again.again, [each.pk for each in again.released]) == (True, [aside.pk])
+    assert BankStatement.objects.get().state == "accepted"
 
 
 def test_a_statement_with_a_hole_in_it_is_set_aside_and_named(world, tmp_path):
