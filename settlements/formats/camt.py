@@ -315,7 +315,7 @@ def _entry(position: int, number: int, line: int, value: Decimal, found: Found) 
         amount=abs(value),
         side=side,
         currency=CURRENCY,
-        is_reversal=_one(found, "reversal") == "true",
+        is_reversal=_one(found, "reversal") in {"true", "1"},
         reference=texts[0],
         entry_reference=texts[1],
         end_to_end_id="" if end_to_end == NOT_PROVIDED else end_to_end,

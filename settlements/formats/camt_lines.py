@@ -1,12 +1,13 @@
 """A processor's statement written as camt.053: its entries as lines.
 
 Some processors keep an account for us and write its statement as a bank would. What an entry is, its
-ISO bank transaction code says; a code that is not in the table sets the file aside, to be looked at.
+ISO bank transaction code says (the external code sets of www.iso20022.org); a code that is not in the
+table, as a reserve's or a proprietary one, is no type of ours and sets the file aside, to be looked at.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, time
 from typing import Final
 from uuid import UUID
 
@@ -19,27 +20,57 @@ __all__ = ["NAME", "looks_like", "read"]
 NAME: Final = "camt.053"
 # The last part of a code that means a fee, in whichever family: charges, commission, fees.
 FEES: Final = frozenset({"CHRG", "COMM", "FEES", "COMT", "COME"})
-# Domain/family → what a credit is, what a debit is. Card money in and back, money out to our bank.
-FAMILIES: Final = {
-    "PMNT/MCRD": (LineType.CHARGE, LineType.REFUND),
-    "PMNT/CCRD": (LineType.CHARGE, LineType.REFUND),
-    "PMNT/ICDT": (LineType.REVERSAL, LineType.PAYOUT),
+# Card money in and back: what a credit is, what a debit is. Sales, reimbursements, unpaid (which is
+# a dispute), adjustments. No code is taken for what it is not called: RIMB brings no money in.
+CARDS: Final[Mapping[str, tuple[LineType | None, LineType | None]]] = {
+    **dict.fromkeys(
+        ("POSC", "POSD", "POSP", "SMCD", "SMRT", "XBCP"), (LineType.CHARGE, LineType.REFUND)
+    ),
+    "RIMB": (None, LineType.REFUND),
+    "UPCT": (LineType.REVERSAL, LineType.DISPUTE),
+    "CAJT": (LineType.ADJUSTMENT, None),
+    "DAJT": (None, LineType.ADJUSTMENT),
 }
+CARD_FAMILIES: Final = frozenset({"PMNT/MCRD", "PMNT/CCRD"})
+# Money out to our bank, and its return; not BOOK, by which processors move a reserve.
+TRANSFERS: Final = frozenset(
+    f"PMNT/ICDT/{each}"
+    for each in (
+        *("AUTT", "DMCT", "ESCT", "PRCT", "SDVA", "STDO", "XBCT", "XBST"),
+        *("RPCR", "RRTN"),
+    )
+)
 # The attempt's UUID without its dashes: an EndToEndId holds 35 characters, the dashed one has 36.
 _BARE_ID: Final = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 
 def read(chunks: Iterable[bytes], told: Told) -> Iterator[Item]:
-    """The booked entries as lines without a fee of their own, and the statement's frame."""
+    """The booked entries as lines without a fee of their own, and the statement's frame.
+
+    An entry booked outside the statement's days is refused; the statement says them only at its end.
+    """
+    # The first entry of each day: what is kept does not grow with the file.
+    days: dict[date, Entry] = {}
     for item in read_statements(chunks):
         if isinstance(item, Entry):
+            days.setdefault(_booked_at(item, told).astimezone(told.zone).date(), item)
             yield _line(item, told)
         elif isinstance(item, Statement):
             if item.summary_differs:
                 yield BadRow(1, item.summary_differs)
+            yield from _outside(days, item)
+            days = {}
             yield Frame(item.first_day, item.last_day, item.opening, item.closing)
         else:
             yield item
+
+
+def _outside(days: Mapping[date, Entry], statement: Statement) -> Iterator[BadRow]:
+    first, last = statement.first_day, statement.last_day
+    for day, entry in days.items():
+        if not first <= day <= last:
+            reason = f"booked on {day}, but the statement covers {first} to {last}"
+            yield BadRow(entry.line, f"entry {entry.number}: {reason}")
 
 
 def _line(entry: Entry, told: Told) -> Line | BadRow:
@@ -62,13 +93,22 @@ def _line(entry: Entry, told: Told) -> Line | BadRow:
 
 
 def _type(entry: Entry) -> str:
+    """Our type of a bank transaction code; one nobody agreed on stays, and sets the file aside.
+
+    A reversed entry takes back what its code says, whichever way the money went: never a charge.
+    """
     family, _, last = entry.code.rpartition("/")
     if last in FEES:
         return LineType.FEE
-    known = FAMILIES.get(family)
-    if known is None:
-        return (entry.code or "no code")[:LONGEST_TYPE]
-    return known[0] if entry.side == CREDIT else known[1]
+    if entry.code in TRANSFERS:
+        return LineType.PAYOUT
+    if family in CARD_FAMILIES and last in CARDS:
+        known = CARDS[last][0 if entry.side == CREDIT else 1]
+        if entry.is_reversal:
+            return LineType.REVERSAL
+        if known is not None:
+            return known
+    return (entry.code or "no code")[:LONGEST_TYPE]
 
 
 def _reference(end_to_end_id: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -112,6 +113,84 @@ def test_an_entry_of_a_kind_nobody_agreed_on_sets_the_file_aside():
     other = PROCESSOR.replace(b"<Cd>ICDT</Cd>", b"<Cd>CNTR</Cd>")
 
     assert summarise(camt_lines.read([other], Told())).unknown == (3, "PMNT/CNTR/ESCT")
+
+
+def entry_as(code: str, side: str, *, reversal: str = "") -> str:
+    """The type of the processor's capture, had its entry this code and side."""
+    family, last = code.split("/")
+    content = PROCESSOR.decode().replace(
+        "<Cd>MCRD</Cd><SubFmlyCd>POSC", "<Cd>X</Cd><SubFmlyCd>X", 1
+    )
+    content = content.replace("<Cd>X</Cd><SubFmlyCd>X", f"<Cd>{family}</Cd><SubFmlyCd>{last}", 1)
+    flag = f"<RvslInd>{reversal}</RvslInd>" if reversal else ""
+    content = content.replace(
+        "<CdtDbtInd>CRDT</CdtDbtInd>\n        <Sts>", f"<CdtDbtInd>{side}</CdtDbtInd>{flag}<Sts>", 1
+    )
+    return next(i.type for i in camt_lines.read([content.encode()], Told()) if isinstance(i, Line))
+
+
+@pytest.mark.parametrize(
+    ("code", "side", "kind"),
+    [
+        ("MCRD/POSC", "CRDT", "charge"),
+        ("MCRD/POSP", "DBIT", "refund"),
+        ("CCRD/RIMB", "DBIT", "refund"),
+        # Unpaid card transaction: what Stripe calls a dispute, and its way back.
+        ("MCRD/UPCT", "DBIT", "dispute"),
+        ("MCRD/UPCT", "CRDT", "reversal"),
+        ("MCRD/DAJT", "DBIT", "adjustment"),
+        ("MCRD/CHRG", "DBIT", "fee"),
+        ("ICDT/XBCT", "DBIT", "payout"),
+        # A payout that came back is of the payout it names.
+        ("ICDT/RRTN", "CRDT", "payout"),
+        # Nobody agreed on these: a reserve may move so, and anything be called other.
+        ("ICDT/BOOK", "DBIT", "PMNT/ICDT/BOOK"),
+        ("MCRD/OTHR", "DBIT", "PMNT/MCRD/OTHR"),
+        ("MCRD/RIMB", "CRDT", "PMNT/MCRD/RIMB"),
+        ("MCRD/NTAV", "CRDT", "PMNT/MCRD/NTAV"),
+        ("MDOP/NTAV", "DBIT", "PMNT/MDOP/NTAV"),
+    ],
+)
+def test_each_code_is_a_line_type_or_sets_the_file_aside(code, side, kind):
+    assert entry_as(code, side) == kind
+
+
+@pytest.mark.parametrize(
+    ("code", "side", "kind"),
+    [
+        ("MCRD/POSC", "CRDT", "reversal"),  # a refund that came back
+        ("MCRD/POSC", "DBIT", "reversal"),  # a capture that was taken back
+        ("CCRD/RIMB", "CRDT", "reversal"),
+        ("MCRD/UPCT", "DBIT", "reversal"),
+        ("MCRD/CHRG", "CRDT", "fee"),
+        ("ICDT/ESCT", "CRDT", "payout"),
+        ("MCRD/OTHR", "CRDT", "PMNT/MCRD/OTHR"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["true", "1"])
+def test_what_is_reversed_is_never_a_charge(code, side, kind, flag):
+    """RvslInd: a refund taken back is a credit of the same code as a capture."""
+    assert entry_as(code, side, reversal=flag) == kind
+
+
+@pytest.mark.parametrize(
+    ("booked", "zone", "says"),
+    [
+        ("2026-01-06T09:30:01Z", "UTC", "booked on 2026-01-06"),
+        ("2026-01-04T23:59:59Z", "UTC", "booked on 2026-01-04"),
+        # 22:00 UTC is the next day in Almaty, whose days are the lane's.
+        ("2026-01-05T22:00:00Z", "Asia/Almaty", "booked on 2026-01-06"),
+    ],
+)
+def test_an_entry_outside_the_statements_days_is_refused_with_its_place(booked, zone, says):
+    """R53: it would be proof of a day that the file does not cover."""
+    content = PROCESSOR.replace(b"2026-01-05T12:00:00Z", booked.encode())
+    with pytest.raises(Refused) as refused:
+        summarise(camt_lines.read([content], Told(zone=ZoneInfo(zone))))
+
+    (bad,) = refused.value.bad
+    assert bad.reason == f"entry 3: {says}, but the statement covers 2026-01-05 to 2026-01-05"
+    assert PROCESSOR.splitlines()[bad.number - 1].strip() == b"</Ntry>"
 
 
 # --- However it arrives -----------------------------------------------------------------------------
