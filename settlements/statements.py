@@ -223,7 +223,11 @@ def _known(lane: str, source: Source) -> StatementImport | None:
 def _statement(
     reading: _Reading, *, processor: str, lane: str, by: str, now: Moment
 ) -> StatementImport:
-    """The file's row, not stored yet: what it says, and whether it may be accepted now."""
+    """The file's row, not stored yet: what it says, and whether it may be accepted now.
+
+    Raises Refused for balances that were told and do not fit: stored, the file would be known by its
+    content, and they could not be told again.
+    """
     summary = reading.summary
     statement = StatementImport(
         processor=processor,
@@ -241,7 +245,9 @@ def _statement(
         imported_by=by,
         imported_at=now.real,
     )
-    _state_balances(statement)
+    _state_opening(statement)
+    if summary.is_told and not _waits(statement) and (odd := _does_not_add_up(statement)):
+        raise Refused([BadRow(1, f"{odd}; is the report whole, and are these its balances?")])
     reason = _unknown_type(summary.unknown) or _why_set_aside(statement)
     statement.reason = reason[:300]
     statement.state = ImportState.QUARANTINED if reason else ImportState.ACCEPTED
@@ -249,13 +255,12 @@ def _statement(
     return statement
 
 
-def _state_balances(statement: StatementImport) -> None:
-    """Of a file that names no balances: the former closing, and what the lines make of it."""
+def _state_opening(statement: StatementImport) -> None:
+    """Of a file that names none, the former closing."""
     if statement.balances_stated:
         return
     before = _before(statement)
     statement.opening = before.closing if before else NOTHING
-    statement.closing = statement.opening + statement.movement
 
 
 def _unknown_type(unknown: tuple[int, str] | None) -> str:
@@ -266,20 +271,37 @@ def _unknown_type(unknown: tuple[int, str] | None) -> str:
 
 def _why_set_aside(statement: StatementImport) -> str:
     """Why a file may not be accepted now, in a sentence; nothing if it may (R40)."""
+    checks = (_does_not_add_up, _is_covered, _does_not_follow)
+    if _waits(statement):
+        # It has no opening before the file that it follows is there.
+        checks = (_is_covered, _does_not_follow, _does_not_add_up)
+    return next(filter(None, (check(statement) for check in checks)), "")
+
+
+def _waits(statement: StatementImport) -> bool:
+    """Whether its opening is to be the closing of a file that has not been accepted yet."""
+    before = _before(statement)
+    follows = before is None or before.last_day + DAY == statement.first_day
+    return not statement.balances_stated and not follows
+
+
+def _does_not_add_up(statement: StatementImport) -> str:
     total = statement.opening + statement.movement
-    if total != statement.closing:
-        return (
-            f"opening {statement.opening} and lines of {statement.movement} make {total}, but the"
-            f" closing is {statement.closing}"
-        )
+    if total == statement.closing:
+        return ""
+    return (
+        f"opening {statement.opening} and lines of {statement.movement} make {total}, but the"
+        f" closing is {statement.closing}"
+    )
+
+
+def _is_covered(statement: StatementImport) -> str:
     days = Q(day__gte=statement.first_day, day__lte=statement.last_day)
     covered = StatementExpectation.objects.filter(
         days, lane=statement.lane, state=ExpectationState.ARRIVED
     )
     taken = covered.order_by("day").first()
-    if taken:
-        return f"{taken.day} is covered by another file already"
-    return _does_not_follow(statement)
+    return f"{taken.day} is covered by another file already" if taken else ""
 
 
 def _before(statement: StatementImport) -> StatementImport | None:
@@ -319,13 +341,13 @@ def _release(lane: str, *, now: Moment, ages: Ages) -> list[StatementImport]:
         if follower is None:
             return released
         follower.state, follower.reason, follower.accepted_at = ImportState.ACCEPTED, "", now.real
-        follower.save(update_fields=["state", "reason", "accepted_at", "opening", "closing"])
+        follower.save(update_fields=["state", "reason", "accepted_at", "opening"])
         _cover(follower, now=now, ages=ages)
         released.append(follower)
 
 
 def _follows_now(statement: StatementImport) -> bool:
-    _state_balances(statement)
+    _state_opening(statement)
     return not _why_set_aside(statement)
 
 

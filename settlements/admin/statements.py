@@ -100,9 +100,14 @@ class UploadForm(forms.Form):
         required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text="Included."
     )
     opening = UsdField(
-        required=False, help_text="USD, from Stripe's balance summary, to be checked."
+        required=False,
+        help_text="USD; only for a lane's first report of Stripe's, else it is the former closing.",
     )
-    closing = UsdField(required=False)
+    closing = UsdField(
+        required=False,
+        help_text="USD; for every report of Stripe's: the former closing and the net balance change"
+        " from activity of Stripe's summary.",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -113,9 +118,10 @@ class UploadForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or {}
-        for one, other in (("first_day", "last_day"), ("opening", "closing")):
-            if (said.get(one) is None) != (said.get(other) is None):
-                self.add_error(other, f"{one} and {other} go together")
+        if (said.get("first_day") is None) != (said.get("last_day") is None):
+            self.add_error("last_day", "first_day and last_day go together")
+        if said.get("opening") is not None and said.get("closing") is None:
+            self.add_error("closing", "opening goes with closing")
         first, last = said.get("first_day"), said.get("last_day")
         if first and last and last < first:
             self.add_error("last_day", "it is before the first day")

@@ -70,6 +70,8 @@ class Frame:
     closing: Decimal | None
     # In whose zone these days are; None where the file does not say, and the lane's terms do.
     zone: str | None = None
+    # The balances do not stand in the file: somebody told them, and may tell them again.
+    is_told: bool = False
 
 
 Item: TypeAlias = Line | BadRow | Frame
@@ -121,6 +123,7 @@ class Summary:
     # (line number, type) of the first line whose type is not of the closed list.
     unknown: tuple[int, str] | None
     zone: str | None = None
+    is_told: bool = False
     sums: Mapping[str, Sum] = field(default_factory=dict)
 
 
@@ -210,5 +213,6 @@ def _summary(
         line_count=sum(each.count for each in sums.values()),
         unknown=unknown,
         zone=frame.zone,
+        is_told=frame.is_told,
         sums=sums,
     )

@@ -1,9 +1,10 @@
 """Stripe's itemized balance report: balance_change_from_activity.itemized.1 to .7, as CSV.
 
 Columns and categories: docs.stripe.com/reports/report-types/balance and /reports/reporting-categories.
-The report names neither its days nor a balance. The days are told, or stand in the name Stripe gives
-the file; the opening is then the former closing, and the closing what the lines make of it, unless
-both are told from Stripe's balance summary, and then they are checked (R40).
+The report names neither its days nor a balance, and has no last row of its own: cut at a row's end it
+looks whole. So the closing must be told, and the days where they do not stand in the file's name (R40);
+the opening is the former closing unless it is told as well. A file's name may tell both balances:
+`…_2026-01-05_to_2026-01-05_UTC_opening_100.00_closing_94.98.csv`.
 """
 
 import re
@@ -54,6 +55,7 @@ LINES: Final[Mapping[str, LineType]] = {
 RESERVES: Final = frozenset({"risk_reserved_funds", "connect_reserved_funds"})
 
 _DAYS: Final = re.compile(r"_([0-9]{4}-[0-9]{2}-[0-9]{2})_to_([0-9]{4}-[0-9]{2}-[0-9]{2})(?![0-9])")
+_BALANCES: Final = re.compile(r"_(opening|closing)_(-?[0-9]+\.[0-9]{2})(?![0-9])")
 _INSTANT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2})?Z?", re.ASCII
 )
@@ -87,10 +89,14 @@ def parse(lines: Iterable[str], told: Told) -> Iterator[Item]:
     if days is None:
         yield BadRow(1, _TELL_DAYS)
         return
+    opening, closing = _balances(told)
+    if closing is None:
+        yield BadRow(1, _TELL_CLOSING)
+        return
     reading = _Reading(header[1], told, days)
     for row in table:
         yield row if isinstance(row, BadRow) else reading.line(*row)
-    yield Frame(days[0], days[1], told.opening, told.closing)
+    yield Frame(days[0], days[1], opening, closing, is_told=True)
 
 
 class _Reading:
@@ -214,6 +220,15 @@ def _days(told: Told) -> tuple[date, date] | None:
     return (first, last) if first <= last else None
 
 
+def _balances(told: Told) -> tuple[Decimal | None, Decimal | None]:
+    """Opening and closing as told, else as whoever fetched the report wrote them into its name."""
+    if told.closing is not None:
+        return told.opening, told.closing
+    named = dict(_BALANCES.findall(told.file_name))
+    opening, closing = (amount(named.get(each, "")) for each in ("opening", "closing"))
+    return opening, closing
+
+
 def _first(place: Mapping[str, int], names: Iterable[str]) -> int | None:
     return next((place[name] for name in names if name in place), None)
 
@@ -228,4 +243,9 @@ def _without_mark(lines: Iterable[str]) -> Iterator[str]:
 _TELL_DAYS: Final = (
     "it does not say which days it covers; keep the name Stripe gave it"
     " (…_2026-01-05_to_2026-01-05_…), or tell the first and the last day"
+)
+_TELL_CLOSING: Final = (
+    "it does not say its closing balance, and cut short it would look whole; tell it (--closing, or"
+    " Closing in the upload form, or …_closing_94.98.csv in its name): the former closing and the net"
+    " balance change from activity of Stripe's summary; of a first file the opening too (--opening)"
 )

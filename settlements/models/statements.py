@@ -45,7 +45,7 @@ class StatementImport(models.Model):
     # Balances at the processor in USD, before the first line and after the last.
     opening = models.DecimalField(max_digits=14, decimal_places=2)
     closing = models.DecimalField(max_digits=14, decimal_places=2)
-    # False where the file names no balances: then they are the former closing and the lines' sum.
+    # False where the opening was neither in the file nor told: then it is the former closing.
     balances_stated = models.BooleanField(default=True, db_default=True)
     # The movements' own sum, USD: opening + this = closing, or the file is set aside.
     movement = models.DecimalField(max_digits=14, decimal_places=2)

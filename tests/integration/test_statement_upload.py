@@ -148,14 +148,16 @@ def test_what_stripe_leaves_out_is_told_in_the_form(world):
     analyst = member(ANALYST)
 
     assert "tell the first and the last day" in review(analyst, report.read_bytes(), name="a.csv")
+    days = {"first_day": "2026-01-05", "last_day": "2026-01-05"}
+    assert "Closing in the upload form" in review(
+        analyst, report.read_bytes(), name="a.csv", **days
+    )
+    cut = review(
+        analyst, report.read_bytes(), name="a.csv", **days, opening="100.00", closing="96.23"
+    )
+    assert "but the closing is 96.23; is the report whole" in cut
     page = review(
-        analyst,
-        report.read_bytes(),
-        name="a.csv",
-        first_day="2026-01-05",
-        last_day="2026-01-05",
-        opening="100.00",
-        closing="94.98",
+        analyst, report.read_bytes(), name="a.csv", **days, opening="100.00", closing="94.98"
     )
 
     assert "opening 100.00 · closing 94.98" in page
@@ -166,6 +168,7 @@ def test_what_stripe_leaves_out_is_told_in_the_form(world):
     ("said", "says"),
     [
         ({"first_day": "2026-01-05"}, "first_day and last_day go together"),
+        ({"opening": "1.00"}, "opening goes with closing"),
         ({"first_day": "2026-01-05", "last_day": "2026-01-04"}, "before the first day"),
         ({"opening": "1,5", "closing": "1.00"}, "is not an amount such as 19.99"),
         ({"whose": "nobody"}, "nobody is not one of the available choices"),

@@ -33,7 +33,7 @@ from settlements.models import (
     StatementLine,
     StatementTerms,
 )
-from settlements.statements import import_statement, preview_statement
+from settlements.statements import Imported, import_statement, preview_statement
 from tests.factories import LANE, World, fresh
 from tests.factories_settlements import days_over, edit, statement_text, take_in
 from tests.fakes import charged_but_silent
@@ -466,7 +466,7 @@ def test_fee_terms_begin_with_the_lane_s_own_day(world, tmp_path):
     assert attempt.booked_at is not None
     assert attempt.booked_at.date() == DAY
     world.clock.forward(days=1)
-    report = tmp_path / "itemized_2026-02-01_to_2026-02-01.csv"
+    report = tmp_path / "itemized_2026-02-01_to_2026-02-01_closing_19.01.csv"
     report.write_text(
         "balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,"
         "payment_metadata[attempt_id]\n"
@@ -711,11 +711,16 @@ def stripe_report(charge: Charge, *, day: str = "2026-01-31", amount: str = "19.
     return f"{header}\n{row.replace('19.99,0.88,19.11', f'{amount},0.88,{net}')}\n"
 
 
+def stripe_name(day: str, closing: str) -> str:
+    """As Stripe names it, and whoever fetched it added what its balance became."""
+    return STRIPE.name.replace("2026-01-05", day).replace(".csv", f"_closing_{closing}.csv")
+
+
 def test_stripes_report_proves_its_captures(world, tmp_path):
-    """Its days stand in its name, its opening is the former closing, its closing what its lines make."""
+    """Its days and its closing stand in its name, its opening is the former closing."""
     charge = paid(world)
     look_again(world)
-    name = STRIPE.name.replace("2026-01-05", "2026-01-31")
+    name = stripe_name("2026-01-31", "19.11")
 
     imported = take_in(stripe_report(charge), world=world, folder=tmp_path, name=name)
     look_again(world)
@@ -731,7 +736,7 @@ def test_a_cent_in_stripes_report_is_named(world, tmp_path):
     """R37, R38."""
     charge = paid(world)
     look_again(world)
-    name = STRIPE.name.replace("2026-01-05", "2026-01-31")
+    name = stripe_name("2026-01-31", "19.08")
 
     take_in(stripe_report(charge, amount="19.96"), world=world, folder=tmp_path, name=name)
     look_again(world)
@@ -743,34 +748,57 @@ def test_balances_that_were_told_are_held_against_the_lines(world, tmp_path):
     """R40: from Stripe's balance summary."""
     path = tmp_path / STRIPE.name
     path.write_text(STRIPE.read_text("utf-8"))
-    told = Told(opening=Decimal("100.00"), closing=Decimal("94.99"))
 
-    imported = import_statement(
-        path=path,
-        processor="sandbox",
-        lane=LANE,
-        by="test",
-        now=world.clock.now(),
-        ages=world.ages,
-        told=told,
-    )
+    def tell(opening: str, closing: str) -> Imported:
+        return import_statement(
+            path=path,
+            processor="sandbox",
+            lane=LANE,
+            by="test",
+            now=world.clock.now(),
+            ages=world.ages,
+            told=Told(opening=Decimal(opening), closing=Decimal(closing)),
+        )
 
-    assert imported.statement.reason == (
-        "opening 100.00 and lines of -5.02 make 94.98, but the closing is 94.99"
-    )
+    says = "opening 100.00 and lines of -5.02 make 94.98, but the closing is 94.99"
+    with pytest.raises(Refused, match=says):
+        tell("100.00", "94.99")
+
+    # Nothing is kept of it, so that what was mistyped can be told again.
+    assert tell("100.00", "94.98").statement.state == "accepted"
 
 
-def test_a_report_without_balances_that_came_early_follows_later(world, tmp_path):
+def test_a_report_that_is_cut_at_the_end_of_a_row_is_refused(world, tmp_path):
+    """R40: it has no closing row; what it should come to is told, here after a file that was whole."""
+    text = STRIPE.read_text("utf-8")
+    take_in(text, world=world, folder=tmp_path, name=stripe_name("2026-01-05", "-5.02"))
+    second = text.replace("2026-01-05", "2026-01-06").replace("txn_3Q", "txn_6")
+    cut = "".join(second.splitlines(keepends=True)[:-2])
+    name = stripe_name("2026-01-06", "-10.04")
+
+    with pytest.raises(Refused, match=r"lines of -1\.77 make -6\.79, but the closing is -10\.04"):
+        take_in(cut, world=world, folder=tmp_path, name=name)
+    with pytest.raises(Refused, match="it does not say its closing balance"):
+        take_in(cut, world=world, folder=tmp_path, name=name.replace("_closing_-10.04", ""))
+
+    assert StatementImport.objects.count() == 1
+    assert take_in(second, world=world, folder=tmp_path, name=name).statement.state == "accepted"
+
+
+def test_a_report_without_an_opening_that_came_early_follows_later(world, tmp_path):
     """Its opening is the former closing as it is when it is taken up."""
-    names = [STRIPE.name.replace("2026-01-05", f"2026-01-0{day}") for day in (5, 6, 7)]
+    closings = {5: "-5.02", 6: "-10.04", 7: "-15.06"}
+    names = [stripe_name(f"2026-01-0{day}", closing) for day, closing in closings.items()]
     texts = [
         STRIPE.read_text("utf-8")
         .replace("2026-01-05", f"2026-01-0{day}")
         .replace("txn_3Q", f"txn_{day}")
         for day in (5, 6, 7)
     ]
-    for index in (0, 2, 1):
-        take_in(texts[index], world=world, folder=tmp_path, name=names[index])
+    take_in(texts[0], world=world, folder=tmp_path, name=names[0])
+    early = take_in(texts[2], world=world, folder=tmp_path, name=names[2])
+    assert early.statement.reason == "the days from 2026-01-06 have no accepted file yet"
+    take_in(texts[1], world=world, folder=tmp_path, name=names[1])
 
     files = StatementImport.objects.order_by("first_day")
     assert [file.state for file in files] == ["accepted"] * 3

@@ -239,7 +239,7 @@ def test_a_time_beyond_the_calendar_stops_no_other_file(world, folder, created):
             lane=LANE, defaults={"time_zone": zone, "due_time": time(6)}
         )
         put(
-            folder / LANE / f"{zone[:3]}_2026-01-31_to_2026-01-31.csv",
+            folder / LANE / f"{zone[:3]}_2026-01-31_to_2026-01-31_closing_1.00.csv",
             "balance_transaction_id,created,currency,gross,fee,net,reporting_category\n"
             f"{zone},{created},usd,1.00,0.00,1.00,fee\n",
         )

@@ -5,7 +5,7 @@ import random
 import tracemalloc
 import zipfile
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +23,7 @@ from settlements.models import LineType
 FILES = Path(__file__).parents[1] / "files" / "statements"
 [STRIPE_FILE] = FILES.glob("itemized*.csv")
 STRIPE = STRIPE_FILE.read_text("utf-8")
-NAMED = Told(file_name=STRIPE_FILE.name)
+NAMED = Told(file_name=STRIPE_FILE.name, closing=Decimal("94.98"))
 CSV = (
     f"{processor_csv.HEADER}\n"
     "o,opening,,,2026-01-05T00:00:00Z,0.00,0.00,38.22,USD,\n"
@@ -85,7 +85,7 @@ def test_stripes_report_becomes_lines_to_the_cent():
     summary = summarise(stripe.parse(STRIPE.splitlines(keepends=True), NAMED))
 
     assert (summary.first_day, summary.last_day) == (date(2026, 1, 5), date(2026, 1, 5))
-    assert (summary.opening, summary.closing) == (None, None)
+    assert (summary.opening, summary.closing) == (None, Decimal("94.98"))
     assert (summary.line_count, summary.movement) == (6, Decimal("-5.02"))
     assert summary.unknown is None
     assert {name: str(each.net) for name, each in summary.sums.items()} == {
@@ -107,7 +107,7 @@ def test_a_line_of_stripe_keeps_our_reference_and_its_payout():
 
 def test_local_times_are_read_in_the_lanes_zone():
     """`created` without _utc is in the zone the report was run with."""
-    told = Told(file_name=STRIPE_FILE.name, zone=ZoneInfo("Asia/Almaty"))
+    told = replace(NAMED, zone=ZoneInfo("Asia/Almaty"))
     local = STRIPE.replace("created_utc", "created")
 
     assert stripe_lines(local, told)[0].booked_at == datetime(2026, 1, 5, 4, 30, 1, tzinfo=UTC)
@@ -165,9 +165,36 @@ def test_a_bad_report_says_what_to_do(old, new, says):
 def test_a_report_that_does_not_say_its_days_is_refused_until_they_are_told():
     """R53: a day is covered only if somebody says so."""
     assert "tell the first and the last day" in refusals(STRIPE, Told(file_name="report.csv"))[0]
-    told = Told(first_day=date(2026, 1, 4), last_day=date(2026, 1, 5))
+    told = Told(first_day=date(2026, 1, 4), last_day=date(2026, 1, 5), closing=Decimal("94.98"))
 
     assert summarise(stripe.parse(STRIPE.splitlines(keepends=True), told)).first_day.day == 4
+
+
+def test_a_report_without_its_closing_is_refused_until_it_is_told():
+    """R40: it has no last row of its own, so cut at a row's end it would look whole."""
+    assert "tell it (--closing, or" in refusals(STRIPE, Told(file_name=STRIPE_FILE.name))[0]
+    only_opening = replace(NAMED, opening=Decimal("100.00"), closing=None)
+    assert "does not say its closing balance" in refusals(STRIPE, only_opening)[0]
+
+
+@pytest.mark.parametrize(
+    ("named", "balances"),
+    [
+        ("_opening_100.00_closing_94.98", (Decimal("100.00"), Decimal("94.98"))),
+        ("_closing_-5.02", (None, Decimal("-5.02"))),
+        # What is told by hand is believed before a name.
+        ("", (None, Decimal("94.98"))),
+    ],
+)
+def test_a_files_name_may_tell_its_balances(named, balances):
+    """So may whatever brings reports into the watched folder."""
+    name = STRIPE_FILE.stem + named + ".csv"
+    told = Told(file_name=name) if named else NAMED
+
+    summary = summarise(stripe.parse(STRIPE.splitlines(keepends=True), told))
+
+    assert (summary.opening, summary.closing) == balances
+    assert summary.is_told
 
 
 # --- However the bytes arrive ------------------------------------------------------------------------

@@ -45,9 +45,11 @@ class Command(BaseCommand):
         + "\nA file with a row that cannot be read is refused, with all its bad lines; nothing of it is\n"
         "stored. A file that does not add up or does not follow the former one is stored and set\n"
         "aside. The same file again adds nothing. Stripe's report does not say which days it covers:\n"
-        "keep the name Stripe gave it, or tell --first-day and --last-day; with --opening and\n"
-        "--closing of its balance summary the sums are checked too. Ends with 0 when every file is\n"
-        "accepted, 1 when one is set aside, 2 when one could not be read.\n\n"
+        "keep the name Stripe gave it, or tell --first-day and --last-day. Nor does it say its balances,\n"
+        "and cut short it would look whole: tell --closing, the former closing and the net balance\n"
+        "change from activity of Stripe's summary, and of a lane's first file --opening; or name the\n"
+        "file …_opening_100.00_closing_94.98.csv. Ends with 0 when every file is accepted, 1 when one\n"
+        "is set aside, 2 when one could not be read.\n\n"
         "Examples:  python manage.py import_statement cis-2026-01-05.csv --processor sandbox"
         " --account cis\n"
         "           python manage.py import_statement --bank january/*.xml.gz --json"
@@ -203,7 +205,7 @@ def _account(options: dict[str, Any]) -> Account | None:
 def _told(options: dict[str, Any]) -> Told:
     first, last = options["first_day"], options["last_day"]
     opening, closing = options["opening"], options["closing"]
-    if (first is None) != (last is None) or (opening is None) != (closing is None):
+    if (first is None) != (last is None) or (opening is not None and closing is None):
         raise CommandError(
             "--first-day goes with --last-day, and --opening with --closing", returncode=NOT_READ
         )
