@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from bench._admin_rows import load
 from checkout.clock import Ages, Clock
@@ -192,7 +193,10 @@ def desks() -> Iterator[Opened]:
     yield Opened("cash expected", reverse("cash"))
     yield Opened("match by hand", reverse("match_by_hand"))
     yield Opened("dead letters", letters)
-    yield Opened("dead letters, dry run of a lane", f"{letters}?look=yes&lane=cis")
+    yield Opened("dead letters, too many in a lane", f"{letters}?look=yes&lane=cis")
+    lately = timezone.now() - timedelta(days=25)
+    choice = f"look=yes&lane=cis&since={lately:%Y-%m-%dT%H:%M}"
+    yield Opened("dead letters, dry run of a lane", f"{letters}?{choice}")
     yield Opened("close the next day", reverse("admin:settlements_booksclose_next"))
     days = BooksClose.objects.filter(span=Span.DAY).order_by("-first_day")
     for name, model, rows in (

@@ -156,8 +156,26 @@ def _digest(seen: Iterable[tuple[UUID, int, Decimal]]) -> str:
 
 # --- Looking ---------------------------------------------------------------------------------------
 
-# An exhausted charge was last seen when its round ended: nothing else touches it.
+# An exhausted charge was last seen when its round ended: nothing else touches it. Read from the index
+# `charge_exhausted` alone.
+_CHOSEN: Final = """
+    SELECT c.id FROM checkout_charge c
+    WHERE c.state = 'exhausted'
+      AND (%(lane)s = '' OR c.lane = %(lane)s)
+      AND (%(awaits)s = '' OR c.awaits = %(awaits)s)
+      AND (%(since)s::timestamptz IS NULL OR c.last_seen_at >= %(since)s::timestamptz)
+      AND (%(until)s::timestamptz IS NULL OR c.last_seen_at < %(until)s::timestamptz)
+      AND (%(decline_class)s = '' OR %(decline_class)s = (
+            SELECT a.decline_class FROM checkout_attempt a
+            WHERE a.charge_id = c.id AND a.decline_class <> ''
+            ORDER BY a.round DESC, a.number DESC LIMIT 1))
+    LIMIT %(most)s
+"""
+_COUNT: Final = f"SELECT count(*) FROM ({_CHOSEN}) c"  # noqa: S608  of the constant above
+_NAMED: Final = "SELECT unnest(%(ids)s::uuid[]) AS id"
+# The charges first, at most so many: what else is asked is looked up for each of them.
 _LOOK: Final = """
+    WITH chosen AS MATERIALIZED ({chosen})
     SELECT c.id, c.round, c.amount, c.state, c.creator_id, c.void_requested, t.plan_id, k.country,
            EXISTS (SELECT 1 FROM checkout_attempt a
                    WHERE a.charge_id = c.id AND a.outcome = 'captured'),
@@ -169,26 +187,16 @@ _LOOK: Final = """
                                     AND a.verdict <> 'not_sent' LIMIT %(cap)s) recent) >= %(cap)s,
            (SELECT min(w.requeue_id) FROM checkout_bulkrequeueitem w
             WHERE w.charge_id = c.id AND w.outcome = '')
-    FROM checkout_charge c
-    JOIN checkout_subscriptionterms t ON t.id = c.terms_id
-    JOIN checkout_creator k ON k.id = c.creator_id
+    FROM chosen
+    CROSS JOIN LATERAL (SELECT * FROM checkout_charge WHERE id = chosen.id OFFSET 0) c
+    CROSS JOIN LATERAL (SELECT plan_id FROM checkout_subscriptionterms
+                        WHERE id = c.terms_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT country FROM checkout_creator WHERE id = c.creator_id OFFSET 0) k
     LEFT JOIN LATERAL (SELECT id, dead_at FROM checkout_instrument
                        WHERE creator_id = c.creator_id
                        ORDER BY created_at DESC, id DESC LIMIT 1) i ON true
+    ORDER BY c.id
 """
-_CHOSEN: Final = """
-    WHERE c.state = 'exhausted'
-      AND (%(lane)s = '' OR c.lane = %(lane)s)
-      AND (%(awaits)s = '' OR c.awaits = %(awaits)s)
-      AND (%(since)s::timestamptz IS NULL OR c.last_seen_at >= %(since)s::timestamptz)
-      AND (%(until)s::timestamptz IS NULL OR c.last_seen_at < %(until)s::timestamptz)
-      AND (%(decline_class)s = '' OR %(decline_class)s = (
-            SELECT a.decline_class FROM checkout_attempt a
-            WHERE a.charge_id = c.id AND a.decline_class <> ''
-            ORDER BY a.round DESC, a.number DESC LIMIT 1))
-    ORDER BY c.id LIMIT %(most)s
-"""
-_NAMED: Final = "WHERE c.id = ANY(%(ids)s) ORDER BY c.id"
 
 
 def dry_run(*, choice: Choice, now: Moment, ages: Ages) -> DryRun:
@@ -198,9 +206,13 @@ def dry_run(*, choice: Choice, now: Moment, ages: Ages) -> DryRun:
     """
     if choice == Choice():
         raise NotChosen("choose by at least one of lane, class, what they await, since, until")
-    found = _look(_LOOK + _CHOSEN, vars(choice) | {"most": MOST_AT_ONCE + 1}, now=now, ages=ages)
-    if len(found) > MOST_AT_ONCE:
+    values = vars(choice) | {"most": MOST_AT_ONCE + 1}
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT, values)
+        (count,) = cursor.fetchone()
+    if count > MOST_AT_ONCE:
         raise NotChosen(f"more than {MOST_AT_ONCE:,} charges: choose a shorter time")
+    found = _look(_CHOSEN, values, now=now, ages=ages)
     return DryRun(
         taken=tuple(each for each in found if not each.left_because),
         left=tuple(each for each in found if each.left_because),
@@ -209,12 +221,12 @@ def dry_run(*, choice: Choice, now: Moment, ages: Ages) -> DryRun:
 
 def _named(ids: Sequence[UUID], *, of: int, now: Moment, ages: Ages) -> dict[UUID, Found]:
     """These charges as they stand now, for the bulk requeue that they wait in."""
-    found = _look(_LOOK + _NAMED, {"ids": list(ids)}, of=of, now=now, ages=ages)
+    found = _look(_NAMED, {"ids": list(ids)}, of=of, now=now, ages=ages)
     return {each.charge_id: each for each in found}
 
 
 def _look(
-    query: str, values: dict[str, Any], *, now: Moment, ages: Ages, of: int | None = None
+    chosen: str, values: dict[str, Any], *, now: Moment, ages: Ages, of: int | None = None
 ) -> list[Found]:
     values = values | {
         "window": now.real - timedelta(seconds=ages.attempts_window),
@@ -223,7 +235,7 @@ def _look(
     lanes = lanes_on(now.business.date())
     held = {(hold.scope, hold.subject): hold for hold in Hold.objects.in_force(now.real)}
     with connection.cursor() as cursor:
-        cursor.execute(query, values)
+        cursor.execute(_LOOK.replace("{chosen}", chosen), values)
         rows = cursor.fetchall()
     return [Found(row[0], row[1], row[2], _why_left(row, lanes, held, of)) for row in rows]
 

@@ -131,6 +131,13 @@ class Charge(models.Model):
                 condition=Q(state__in=UNCOLLECTED),
                 name="charge_uncollected",
             ),
+            # What a bulk requeue chooses from.
+            models.Index(
+                fields=["lane", "last_seen_at"],
+                include=["id", "awaits"],
+                condition=Q(state="exhausted"),
+                name="charge_exhausted",
+            ),
             models.Index(
                 fields=["last_seen_at"],
                 condition=Q(state__in=["due", "failed_then_retry"]),
