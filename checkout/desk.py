@@ -34,6 +34,7 @@ M = TypeVar("M", bound=Model)
 T = TypeVar("T")
 
 MOST_DECIDED: Final = 200
+SAY_WHY: Final = "Say why, in 5 to 300 characters."
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -240,9 +241,9 @@ class ReasonForm(forms.Form):
     )
 
 
-def reason_below() -> ReasonForm:
+def reason_below(*, auto_id: str = "id_%s") -> ReasonForm:
     """The question at the end of a page that is to be read first: it opens at its top."""
-    form = ReasonForm()
+    form = ReasonForm(auto_id=auto_id)
     del form.fields["reason"].widget.attrs["autofocus"]
     return form
 
@@ -373,7 +374,7 @@ def decide_proposed(
     back = HttpResponseRedirect(reverse(address, args=[row.pk]))
     form = ReasonForm(request.POST)
     if act is None or not form.is_valid():
-        desk.message_user(request, "Say why, in 5 to 300 characters.", messages.ERROR)
+        desk.message_user(request, SAY_WHY, messages.ERROR)
         return back
     try:
         decided = commit(act(form.cleaned_data["reason"], request.POST.get("seen", "")))

@@ -44,6 +44,7 @@ SHORTED_BY_PROCESSOR: Final = "creator-0001"
 SHORTED_BY_HAND: Final = "creator-0002"
 QUIET_SECONDS: Final = 180.0
 # What the sandbox keeps of a capture (processor/statement.py).
+WHY: Final = ("--reason", "loaded with the demonstration")
 PROCESSOR_FEES: Final = ("--rate=0.029", "--fixed=0.30", "--since=2024-01-01")
 NAMED_WITHIN: Final = 60.0
 LOOK_SECONDS: Final = 0.2
@@ -96,10 +97,10 @@ def load(stage: Stage) -> None:
         said = StringIO()
         call_command("load_plans", str(FILES / "plans.csv"), stdout=said)
         call_command("load_routing_rules", str(FILES / "routing_rules.csv"), stdout=said)
-        call_command("load_holidays", "us-fed", "--years", "2025-2040", stdout=StringIO())
+        call_command("load_holidays", "us-fed", "--years", "2025-2040", *WHY, stdout=StringIO())
         for lane in stage.lanes:
             # As a person would write it: by keyword the values would reach the command unread.
-            call_command("agree_fees", lane, *PROCESSOR_FEES, stdout=StringIO())
+            call_command("agree_fees", lane, *PROCESSOR_FEES, *WHY, stdout=StringIO())
         call_command("create_account", ACCOUNT, stdout=StringIO(), stderr=StringIO())
         creators = str(FILES / "creators.csv")
         call_command("load_creators", creators, account=ACCOUNT, stdout=said)

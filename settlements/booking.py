@@ -60,6 +60,13 @@ def book_files(*, now: Moment) -> int:
     return _book(_FILES, EntryKind.STATED, now=now)
 
 
+def count_unbooked() -> int:
+    """How many gathered files and landed payouts no booking names."""
+    with connection.cursor() as cursor:
+        cursor.execute(_UNBOOKED)
+        return int(cursor.fetchone()[0])
+
+
 def book_payouts(*, now: Moment) -> int:
     """Book the oldest landed payouts that no booking names; how many. Runs in the caller's transaction."""
     return _book(_PAYOUTS, EntryKind.LANDED, now=now)
@@ -95,6 +102,14 @@ def _entry(moved: _Moved, kind: EntryKind, *, now: Moment) -> LedgerEntry:
     )
 
 
+_UNBOOKED: Final = """
+    SELECT (SELECT count(*) FROM settlements_gatheredstatement g
+             WHERE NOT EXISTS (SELECT 1 FROM settlements_booking b
+                                WHERE b.statement_id = g.statement_id))
+         + (SELECT count(*) FROM settlements_payout p
+             WHERE p.landed_on IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.payout_id = p.id))
+"""
 _FILES: Final = """
     SELECT 'file:' || f.lane || ':' || f.sha256, f.lane, f.id, NULL::bigint, 0.00,
            charged.fees - beside.fees, -(beside.refunds - unapplied.refunds), -beside.disputes,

@@ -23,9 +23,11 @@ from checkout.models import LedgerEntry
 from checkout.requeues import BY_COMMAND
 from checkout.tallies import Tally
 from settlements.days import closed_through, proof_of_day
+from settlements.exports.csv_file import Progress, unwatched
 from settlements.exports.journal import (
     Journal,
     NotBalanced,
+    count_postings,
     journal_of_day,
     next_month,
     write_journal,
@@ -62,6 +64,8 @@ CLOSES_AFTER: Final = timedelta(hours=1)
 KINDS: Final = ("attempt", "case", "discrepancy", "file")
 
 LONGEST_REASON: Final = 300
+# Of the draft of a day, as `progress` is told: journal, charges, figures, what is open.
+STEPS_OF_A_DAY: Final = 4
 
 Json: TypeAlias = dict[str, Any]
 
@@ -144,7 +148,14 @@ def next_day() -> date | None:
 # --- Propose ---------------------------------------------------------------------------------------
 
 
-def propose_close(*, day: date, reasons: Mapping[str, str], by: str, now: Moment) -> BooksClose:
+def propose_close(
+    *,
+    day: date,
+    reasons: Mapping[str, str],
+    by: str,
+    now: Moment,
+    progress: Progress = unwatched,
+) -> BooksClose:
     """Propose to close a UTC day; `reasons` by an open thing's name or by its kind.
 
     A reason of the former close carries on. The same proposal again is the one that waits already.
@@ -158,31 +169,49 @@ def propose_close(*, day: date, reasons: Mapping[str, str], by: str, now: Moment
     if now.business < bounds_of(day=day, now=now).end + CLOSES_AFTER:
         raise NotClosable(f"{day} may be closed one hour after its end, UTC")
     _require_compared(day, now)
-    draft = draft_of_day(day=day, reasons=reasons, now=now)
+    draft = draft_of_day(day=day, reasons=reasons, now=now, progress=progress)
     _refuse_unknown(reasons, draft)
     if without := [each.item for each in draft.carried if not each.reason]:
         raise StillOpen(without)
     return _store(draft, by=by, now=now)
 
 
-def propose_month(*, month: date, by: str, now: Moment) -> BooksClose:
-    """Propose to close a month (its first day) all of whose days are closed. Raises NotClosable."""
+def propose_month(
+    *, month: date, by: str, now: Moment, progress: Progress = unwatched
+) -> BooksClose:
+    """Propose to close a month (its first day) all of whose days are closed. Raises NotClosable.
+
+    `progress` is told of each posting.
+    """
     _lock()
     last, last_of_month = closed_through(), next_month(month) - timedelta(days=1)
     if last is None or last < last_of_month:
         raise NotClosable(
             f"{month:%Y-%m}: its days are closed through {last or 'none'}, {last_of_month} is its last"
         )
-    return _store(draft_of_month(month=month, now=now), by=by, now=now)
+    return _store(draft_of_month(month=month, now=now, progress=progress), by=by, now=now)
 
 
-def draft_of_day(*, day: date, reasons: Mapping[str, str], now: Moment) -> Draft:
+def count_steps(*, span: Span, first_day: date) -> int:
+    """How much `progress` will be told while this day or month is drafted, or drafted anew."""
+    return STEPS_OF_A_DAY if span == Span.DAY else count_postings(month=first_day)
+
+
+def draft_of_day(
+    *, day: date, reasons: Mapping[str, str], now: Moment, progress: Progress = unwatched
+) -> Draft:
     """Everything that closing this day would say, with the reasons there are. Raises NotClosable."""
     lines = journal_of_day(day=day)
+    progress(1)
     if lines.debit != lines.credit:
         raise NotClosable(f"{day}: debits are {lines.debit}, credits {lines.credit} USD")
     before = _former_reasons(day)
     charges = tallies.charges_by_day(first=day, last=day).get(day, {})
+    progress(1)
+    figures = _figures_of_day(day, now)
+    progress(1)
+    is_open = open_items(day=day, now=now)
+    progress(1)
     return Draft(
         span=Span.DAY,
         first_day=day,
@@ -190,20 +219,20 @@ def draft_of_day(*, day: date, reasons: Mapping[str, str], now: Moment) -> Draft
         debit=lines.debit,
         credit=lines.credit,
         journal_sha256=lines.sha256,
-        figures=_figures_of_day(day, now),
+        figures=figures,
         charges={state: _tally(tally) for state, tally in charges.items()},
         carried=[
             Carried(
                 item, reasons.get(item.name) or reasons.get(item.kind) or before.get(item.name, "")
             )
-            for item in open_items(day=day, now=now)
+            for item in is_open
         ],
     )
 
 
-def draft_of_month(*, month: date, now: Moment) -> Draft:
+def draft_of_month(*, month: date, now: Moment, progress: Progress = unwatched) -> Draft:
     """Everything that closing this month would say. Raises NotClosable."""
-    journal = _journal_of_month(month, now)
+    journal = _journal_of_month(month, now, progress)
     days = BooksClose.objects.filter(
         span=Span.DAY,
         decision=Decision.APPROVED,
@@ -258,10 +287,11 @@ def _tally(tally: Tally) -> Json:
     return {"count": tally.count, "usd": f"{tally.usd:.2f}"}
 
 
-def _journal_of_month(month: date, now: Moment) -> Journal:
+def _journal_of_month(month: date, now: Moment, progress: Progress) -> Journal:
+    today = now.business.date()
     try:
         with open(os.devnull, "wb") as nowhere:
-            return write_journal(month=month, today=now.business.date(), to=nowhere)
+            return write_journal(month=month, today=today, to=nowhere, progress=progress)
     except NotBalanced as refusal:
         raise NotClosable(str(refusal)) from refusal
 
@@ -349,7 +379,15 @@ def _same(present: BooksClose, draft: Draft) -> BooksClose:
 # --- Decide ----------------------------------------------------------------------------------------
 
 
-def approve_close(*, close_id: int, seen: str, by: str, reason: str, now: Moment) -> BooksClose:
+def approve_close(
+    *,
+    close_id: int,
+    seen: str,
+    by: str,
+    reason: str,
+    now: Moment,
+    progress: Progress = unwatched,
+) -> BooksClose:
     """Lock what another person proposed, exactly as this one saw it; `seen` is the page's digest.
 
     1. Wait for what is being posted into the day; from then on nothing is.
@@ -367,7 +405,7 @@ def approve_close(*, close_id: int, seen: str, by: str, reason: str, now: Moment
         raise NotDecidable("the page showed something else: look at it again")
     if close.span == Span.DAY:
         _lock_day(close.first_day)
-    if changed := what_changed(close=close, now=now):
+    if changed := what_changed(close=close, now=now, progress=progress):
         raise NotDecidable(f"since it was proposed {changed}: send it back and propose anew")
     return _decide(close, Decision.APPROVED, by=by, reason=reason, now=now)
 
@@ -389,15 +427,15 @@ def is_own(*, close: BooksClose, by: str) -> bool:
     return close.proposed_by.removeprefix(BY_COMMAND) == by.removeprefix(BY_COMMAND)
 
 
-def what_changed(*, close: BooksClose, now: Moment) -> str:
+def what_changed(*, close: BooksClose, now: Moment, progress: Progress = unwatched) -> str:
     """What is not any more as it was proposed, in words; empty when all is."""
     carried = {row.name: row for row in close.carried.order_by("name")}
     try:
         if close.span == Span.MONTH:
-            draft = draft_of_month(month=close.first_day, now=now)
+            draft = draft_of_month(month=close.first_day, now=now, progress=progress)
         else:
             reasons = {name: row.reason for name, row in carried.items()}
-            draft = draft_of_day(day=close.first_day, reasons=reasons, now=now)
+            draft = draft_of_day(day=close.first_day, reasons=reasons, now=now, progress=progress)
     except NotClosable as refusal:
         return f"the books do not balance ({refusal})"
     new = [each.item.name for each in draft.carried if each.item.name not in carried]

@@ -11,22 +11,25 @@ comparison `payout`. Every step may be killed and run again, or run twice at onc
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from django.db import connection
+from django.db.models import QuerySet
 
 from checkout import outbox
 from checkout.clock import Ages, Clock, Moment
 from checkout.commit import committed
 from checkout.models import Creator
 from checkout.money import CURRENCY
-from settlements.booking import book_files, book_payouts
+from settlements.booking import book_files, book_payouts, count_unbooked
 from settlements.models import SUMS, ImportState, ProofMark, Settlement, StatementImport
+from settlements.spool import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ PROVED: Final = "settlement.proved"
 LOCK: Final = 7_204_116
 
 T = TypeVar("T")
+# Opens a bar: what a part is called, and how to count it; gives what is told of each step.
+Bar: TypeAlias = Callable[[str, Callable[[], int]], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
@@ -75,19 +80,47 @@ class Cash:
     landed: Decimal
 
 
-def prove(*, clock: Clock, ages: Ages) -> Proved:
-    """Gather, land, prove and book, in that order. Raises commit.DatabaseAway."""
-    files, payouts = gather_payouts(clock=clock, ages=ages), land_payouts(clock=clock, ages=ages)
-    settlements, net = prove_settlements(clock=clock, ages=ages)
-    booked = book_movements(clock=clock, ages=ages)
+@contextmanager
+def _unseen(_what: str, _count: Callable[[], int]) -> Iterator[Progress]:
+    yield lambda _: None
+
+
+def prove(*, clock: Clock, ages: Ages, bar: Bar = _unseen) -> Proved:
+    """Gather, land, prove and book, in that order. Raises commit.DatabaseAway.
+
+    `bar` is opened for each part that goes by many, with what it is called and how to count it.
+    """
+    with bar("Gathering files", count_ungathered) as progress:
+        files = gather_payouts(clock=clock, ages=ages, progress=progress)
+    payouts = land_payouts(clock=clock, ages=ages)
+    with bar("Proving settlements", count_marked) as progress:
+        settlements, net = prove_settlements(clock=clock, ages=ages, progress=progress)
+    with bar("Booking files and payouts", count_unbooked) as progress:
+        booked = book_movements(clock=clock, ages=ages, progress=progress)
     return Proved(files, payouts, settlements, net, booked)
 
 
-def gather_payouts(*, clock: Clock, ages: Ages) -> int:
+def count_ungathered() -> int:
+    """How many accepted files were not added to their payouts yet."""
+    return _ungathered().count()
+
+
+def count_marked() -> int:
+    """How many marks wait to be looked at; a settlement may have several."""
+    return ProofMark.objects.count()
+
+
+def _ungathered() -> QuerySet[StatementImport]:
+    return StatementImport.objects.filter(state=ImportState.ACCEPTED, gathered__isnull=True)
+
+
+def gather_payouts(*, clock: Clock, ages: Ages, progress: Progress = lambda _: None) -> int:
     """Add every accepted file that was not gathered yet to its payouts, a transaction each; how many."""
-    accepted = StatementImport.objects.filter(state=ImportState.ACCEPTED, gathered__isnull=True)
-    waiting = list(accepted.order_by("id").values_list("id", flat=True))
-    return sum(_commit(partial(_gather, id), clock=clock, ages=ages) for id in waiting)
+    gathered = 0
+    for id in list(_ungathered().order_by("id").values_list("id", flat=True)):
+        gathered += _commit(partial(_gather, id), clock=clock, ages=ages)
+        progress(1)
+    return gathered
 
 
 def land_payouts(*, clock: Clock, ages: Ages) -> int:
@@ -95,25 +128,30 @@ def land_payouts(*, clock: Clock, ages: Ages) -> int:
     return _commit(_land, clock=clock, ages=ages)
 
 
-def prove_settlements(*, clock: Clock, ages: Ages, batch: int = BATCH) -> tuple[int, Decimal]:
-    """Prove what is marked and can be proved; how many, and their net in USD."""
+def prove_settlements(
+    *, clock: Clock, ages: Ages, batch: int = BATCH, progress: Progress = lambda _: None
+) -> tuple[int, Decimal]:
+    """Prove what is marked and can be proved; how many, and their net in USD. `progress`: of marks."""
     count, net = 0, Decimal("0.00")
     while True:
-        found = _commit(partial(_prove_batch, now=clock.now(), batch=batch), clock=clock, ages=ages)
-        if found is None:
+        done = _commit(partial(_prove_batch, now=clock.now(), batch=batch), clock=clock, ages=ages)
+        if done is None:
             break
+        marks, found = done
+        progress(marks)
         count, net = count + len(found), net + sum((each.net for each in found), Decimal("0.00"))
     if count:
         logger.info("settlements proved", extra={"settlements": count})
     return count, net
 
 
-def book_movements(*, clock: Clock, ages: Ages) -> int:
+def book_movements(*, clock: Clock, ages: Ages, progress: Progress = lambda _: None) -> int:
     """Book every gathered file and landed payout that was not booked yet; how many."""
     count = 0
     for book in (book_files, book_payouts):
         while found := _commit(partial(book, now=clock.now()), clock=clock, ages=ages):
             count += found
+            progress(found)
     return count
 
 
@@ -148,8 +186,8 @@ def _land() -> int:
     return _run(_LAND, {})
 
 
-def _prove_batch(*, now: Moment, batch: int) -> list[Settlement] | None:
-    """Look at the oldest marks and prove what they allow; None when there are none."""
+def _prove_batch(*, now: Moment, batch: int) -> tuple[int, list[Settlement]] | None:
+    """Look at the oldest marks, and prove what they allow; how many, and what; None without a mark."""
     marks = ProofMark.objects.order_by("id").values_list("id", "settlement_id")[:batch]
     read = list(marks)
     if not read:
@@ -162,7 +200,7 @@ def _prove_batch(*, now: Moment, batch: int) -> list[Settlement] | None:
     if proved:
         _store_proofs(proved, now=now)
     ProofMark.objects.filter(pk__in=[mark for mark, _ in read]).delete()
-    return proved
+    return len(read), proved
 
 
 def _store_proofs(proved: Sequence[Settlement], *, now: Moment) -> None:

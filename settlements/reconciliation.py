@@ -166,15 +166,21 @@ def is_full_due(*, at: time, zone: ZoneInfo, now: Moment) -> bool:
     return not whole.filter(ended | lately).exists()
 
 
-def look(*, kinds: Collection[Kind] = KINDS, as_of: datetime, now: Moment) -> list[Finding]:
+def look(
+    *,
+    kinds: Collection[Kind] = KINDS,
+    as_of: datetime,
+    now: Moment,
+    progress: Progress = lambda _: None,
+) -> list[Finding]:
     """What does not agree when periods and files are judged as of this business time.
 
-    It records nothing and consumes no mark.
+    It records nothing and consumes no mark. `progress` is told of each kind that was compared.
     """
     moments = _moments(as_of=as_of, business=as_of, now=now)
     with transaction.atomic(), connection.cursor() as cursor:
         _look_at_all(kinds, UUID(int=0), None)
-        _compare(kinds, moments, rows=_OF_CREATORS)
+        _compare(kinds, moments, rows=_OF_CREATORS, progress=progress)
         cursor.execute(
             "SELECT fingerprint, kind, code, charge_id, creator_id, expected, actual, explanation"
             " FROM reconcile_found ORDER BY kind, code, fingerprint"
@@ -388,7 +394,11 @@ def _consume_marks() -> int:
 
 
 def _compare(
-    kinds: Collection[Kind], moments: Mapping[str, Any], *, rows: Mapping[str, str]
+    kinds: Collection[Kind],
+    moments: Mapping[str, Any],
+    *,
+    rows: Mapping[str, str],
+    progress: Progress = lambda _: None,
 ) -> None:
     # Without statistics the planner would take a creator for a thousand, and a million for one.
     _execute(f"ANALYZE {_SCOPE}")
@@ -398,6 +408,7 @@ def _compare(
     for kind in kinds:
         find = _FIND.replace("{comparison}", _filled(_COMPARISONS[kind], rows))
         _execute(find, {**moments, "kind": kind.value})
+        progress(1)
 
 
 def _filled(sql: str, rows: Mapping[str, str]) -> str:

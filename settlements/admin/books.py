@@ -18,7 +18,16 @@ from django.utils.safestring import SafeString
 
 from checkout import wiring
 from checkout.clock import Moment
-from checkout.desk import ReadOnlyAdmin, badge, decide_proposed, in_commit, money, reason_below
+from checkout.desk import (
+    SAY_WHY,
+    ReadOnlyAdmin,
+    ReasonForm,
+    badge,
+    decide_proposed,
+    in_commit,
+    money,
+    reason_below,
+)
 from checkout.filters import fixed_filter
 from checkout.page import Printed, in_both_zones, in_snapshot
 from settlements import books
@@ -119,6 +128,9 @@ class BooksCloseAdmin(ReadOnlyAdmin):
             "day": day,
             "may_propose": self.has_decide_permission(request),
             "month": _month_to_close(),
+            "form": reason_below(),
+            # Two questions on one page: each label names its own field.
+            "month_form": reason_below(auto_id="month_%s"),
         }
         if day is None or now.business.date() <= day:
             context["printed"] = Printed(at=now.real)
@@ -154,6 +166,10 @@ class BooksCloseAdmin(ReadOnlyAdmin):
             told = f"The next day to close is {day}; look at it again."
             self.message_user(request, told, messages.WARNING)
             return HttpResponseRedirect(reverse("admin:settlements_booksclose_next"))
+        form = ReasonForm(request.POST)
+        if not form.is_valid():
+            self.message_user(request, f"Nothing was proposed. {SAY_WHY}", messages.ERROR)
+            return in_snapshot(lambda: self._next(request, reasons))
         try:
             close = _in_commit(
                 lambda now: books.propose_close(day=day, reasons=reasons, by=by, now=now)
@@ -166,27 +182,31 @@ class BooksCloseAdmin(ReadOnlyAdmin):
         except books.NotClosable as refusal:
             self.message_user(request, f"Nothing was proposed: {refusal}.", messages.WARNING)
             return in_snapshot(lambda: self._next(request, {}))
-        return self._proposed(request, close)
+        return self._proposed(request, close, form)
 
     def month_view(self, request: HttpRequest) -> HttpResponse:
-        """Propose the month that the page offered."""
+        """Propose the month that the page offered, with a reason."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self.has_decide_permission(request):
             raise PermissionDenied
-        month, by = _month_to_close(), request.user.get_username()
+        month, by, form = _month_to_close(), request.user.get_username(), ReasonForm(request.POST)
+        back = HttpResponseRedirect(reverse("admin:settlements_booksclose_next"))
         if month is None:
             self.message_user(request, "No month waits to be closed.", messages.WARNING)
-            return HttpResponseRedirect(reverse("admin:settlements_booksclose_next"))
+            return back
+        if not form.is_valid():
+            self.message_user(request, f"Nothing was proposed. {SAY_WHY}", messages.ERROR)
+            return back
         try:
             close = _in_commit(lambda now: books.propose_month(month=month, by=by, now=now))
         except books.NotClosable as refusal:
             self.message_user(request, f"Nothing was proposed: {refusal}.", messages.WARNING)
-            return HttpResponseRedirect(reverse("admin:settlements_booksclose_next"))
-        return self._proposed(request, close)
+            return back
+        return self._proposed(request, close, form)
 
-    def _proposed(self, request: HttpRequest, close: BooksClose) -> HttpResponse:
-        self.log_change(request, close, "Proposed to close it.")
+    def _proposed(self, request: HttpRequest, close: BooksClose, form: ReasonForm) -> HttpResponse:
+        self.log_change(request, close, f"Proposed to close it: {form.cleaned_data['reason']}")
         self.message_user(request, f"Proposed: {close}. Another person locks it.")
         return HttpResponseRedirect(reverse("admin:settlements_booksclose_change", args=[close.pk]))
 

@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from checkout import wiring
 from checkout.clock import Moment
 from checkout.desk import (
+    SAY_WHY,
     ReadOnlyAdmin,
     ReasonForm,
     badge,
@@ -160,7 +161,7 @@ class ProposalAdmin(ReadOnlyAdmin):
             reverse("admin:settlements_proposal_change", args=[proposal_id])
         )
         if not form.is_valid():
-            self.message_user(request, "Say why, in 5 to 300 characters.", messages.ERROR)
+            self.message_user(request, SAY_WHY, messages.ERROR)
             return back
         by, reason = request.user.get_username(), form.cleaned_data["reason"]
         try:

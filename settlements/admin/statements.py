@@ -23,6 +23,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from checkout import wiring
 from checkout.desk import (
+    SAY_WHY,
     Question,
     ReadOnlyAdmin,
     ReadOnlyInline,
@@ -30,6 +31,7 @@ from checkout.desk import (
     badge,
     in_commit,
     money,
+    reason_below,
 )
 from checkout.filters import month_filter
 from settlements.admin.booked import in_the_books
@@ -219,7 +221,7 @@ class StatementImportAdmin(ReadOnlyAdmin):
         return self._page(request, "upload", {"title": "Upload a statement", "form": form})
 
     def review_view(self, request: HttpRequest, sha256: str) -> HttpResponse:
-        """Show what would be imported; a POST imports exactly what the page showed."""
+        """Show what would be imported; a POST, with a reason, imports exactly what the page showed."""
         self._must_upload(request)
         by = request.user.get_username()
         try:
@@ -229,11 +231,17 @@ class StatementImportAdmin(ReadOnlyAdmin):
             return self._back()
         if request.method == "POST":
             # The same bytes may have been sent again since, for another lane or with other days.
-            if request.POST.get("upload") == str(upload.pk):
-                return self._confirm(request, upload)
-            told = "what that page showed is no longer under review; look at it again"
+            form, told = ReasonForm(request.POST), SAY_WHY
+            if request.POST.get("upload") != str(upload.pk):
+                told = "what that page showed is no longer under review; look at it again"
+            elif form.is_valid():
+                return self._confirm(request, upload, because=form.cleaned_data["reason"])
             self.message_user(request, told, messages.WARNING)
-        context: dict[str, Any] = {"title": "Review a statement", "upload": upload}
+        context: dict[str, Any] = {
+            "title": "Review a statement",
+            "upload": upload,
+            "form": reason_below(),
+        }
         try:
             found = preview_upload(
                 upload=upload, accounts=accounts(), now=wiring.clock().now(), bounds=bounds()
@@ -257,7 +265,9 @@ class StatementImportAdmin(ReadOnlyAdmin):
             )
         )
 
-    def _confirm(self, request: HttpRequest, upload: StatementUpload) -> HttpResponse:
+    def _confirm(
+        self, request: HttpRequest, upload: StatementUpload, *, because: str
+    ) -> HttpResponse:
         clock = wiring.clock()
         try:
             taken = confirm_upload(
@@ -273,7 +283,7 @@ class StatementImportAdmin(ReadOnlyAdmin):
         for statement in taken.statements:
             if taken.state != FileState.KNOWN:
                 desk = self.admin_site.get_model_admin(type(statement))
-                desk.log_addition(request, statement, f"Uploaded: {statement.file_name}")
+                desk.log_addition(request, statement, f"Uploaded {statement.file_name}: {because}")
             self._tell(request, statement, again=taken.state == FileState.KNOWN)
         return self._back(bank=not upload.lane)
 

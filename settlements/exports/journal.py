@@ -79,7 +79,8 @@ def write_journal(
 ) -> Journal:
     """Write the postings of a month (its first day; business clock, UTC) as CSV; inside `snapshot`.
 
-    Raises NotOver before the month's end, NotBalanced, which leaves what was written worthless.
+    `progress` is told of each posting, and `count_postings` says how many come. Raises NotOver before
+    the month's end, NotBalanced, which leaves what was written worthless.
     """
     if today < next_month(month):
         raise NotOver(f"{month:%Y-%m} is not over before {next_month(month)}; today is {today}")
@@ -89,13 +90,21 @@ def write_journal(
     if debit != credit or sum((each.opening for each in balances), NOTHING) != 0:
         raise NotBalanced(f"{month:%Y-%m}: debits {debit}, credits {credit} USD")
     sha256 = hashlib.sha256()
-    pieces = 0
+    # The header is no posting.
+    lines = -1
     for piece in _copied(_days(month)):
-        pieces += 1
+        lines += 1
         to.write(piece)
         sha256.update(piece)
-        progress(1)
-    return Journal(month, pieces - 1, debit, credit, sha256.hexdigest(), balances)
+        progress(min(lines, 1))
+    return Journal(month, lines, debit, credit, sha256.hexdigest(), balances)
+
+
+def count_postings(*, month: date) -> int:
+    """How many postings the journal of this month has: its lines after the header."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT, _days(month))
+        return int(cursor.fetchone()[0])
 
 
 def journal_of_day(*, day: date) -> JournalLines:
@@ -178,6 +187,10 @@ _LINES_OF_A_DAY: Final = f"""
       WHERE e.posted_at >= {_FROM} AND e.posted_at < {_TO}
     ) lines
 """  # noqa: S608  of the two constants above
+_COUNT: Final = f"""
+    SELECT count(*) FROM checkout_ledgerposting p JOIN checkout_ledgerentry e ON e.id = p.entry_id
+    WHERE e.posted_at >= {_FROM} AND e.posted_at < {_TO}
+"""  # noqa: S608  as above
 _BALANCES: Final = f"""
     SELECT p.account, p.lane,
            coalesce(sum(p.amount) FILTER (WHERE e.posted_at < {_FROM}), 0.00),

@@ -10,12 +10,16 @@ from django.contrib.auth.models import User
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import Error
 
+from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
 from checkout.management.commands.pause import person
+from checkout.management.progress import SlowProgress
+from checkout.management.trail import SAY_WHY, log_command
 from checkout.requeues import BY_COMMAND
 from settlements import books
+from settlements.exports.csv_file import Progress
 from settlements.models import BooksClose, Decision, Span
 from settlements.suspense import OpenItem
 
@@ -28,17 +32,29 @@ PATIENCE: Final = 600
 def close_or_tell(
     out: OutputWrapper,
     *,
-    propose: Callable[[Moment], BooksClose],
+    propose: Callable[[Moment, Progress], BooksClose],
     span: Span,
     first_day: date,
     approve: str | None,
+    because: str | None,
     as_json: bool,
 ) -> None:
-    """Propose, or lock what waits with the digest `approve`; tell it; end with the command's code."""
+    """Propose, or lock what waits with the digest `approve`; tell it; end with the command's code.
+
+    Why goes to the audit trail with the decision. What is open is named also where nobody said why.
+    """
+
+    def close_it(now: Moment) -> BooksClose:
+        with _bar(span, first_day) as bar:
+            if approve:
+                close = _approve(span, first_day, approve, because, now, bar.advance)
+            else:
+                close = propose(now, bar.advance)
+        _log(close, did="Locked" if approve else "Proposed to close it", because=because)
+        return close
+
     try:
-        close = _commit(
-            lambda now: _approve(span, first_day, approve, now) if approve else propose(now)
-        )
+        close = in_commit(close_it, deadline=PATIENCE)
     except books.StillOpen as refusal:
         if as_json:
             out.write(json.dumps({"open": [_told(item) for item in refusal.items]}))
@@ -53,11 +69,29 @@ def close_or_tell(
     out.write(json.dumps(_close_told(close)) if as_json else _in_words(close))
 
 
-def _commit(work: Callable[[Moment], BooksClose]) -> BooksClose:
-    return in_commit(work, deadline=PATIENCE)
+def _bar(span: Span, first_day: date) -> SlowProgress:
+    total = books.count_steps(span=span, first_day=first_day)
+    return SlowProgress(what=f"Closing the {span}", total=total, clock=wiring.clock())
 
 
-def _approve(span: Span, first_day: date, seen: str | None, now: Moment) -> BooksClose:
+def _log(close: BooksClose, *, did: str, because: str | None) -> None:
+    if not because:
+        raise books.NotClosable(SAY_WHY)
+    log_command(
+        about=BooksClose,
+        named=close.pk,
+        shown=str(close),
+        did=did,
+        by=person(),
+        because=because,
+    )
+
+
+def _approve(
+    span: Span, first_day: date, seen: str, because: str | None, now: Moment, progress: Progress
+) -> BooksClose:
+    if not because:
+        raise books.NotDecidable(SAY_WHY)
     _require_right()
     waiting = BooksClose.objects.filter(
         span=span, first_day=first_day, decision__in=[Decision.OPEN, Decision.APPROVED]
@@ -65,7 +99,12 @@ def _approve(span: Span, first_day: date, seen: str | None, now: Moment) -> Book
     if waiting is None:
         raise books.NotDecidable(f"no proposal to close this {span} waits")
     return books.approve_close(
-        close_id=waiting.pk, seen=seen or "", by=person(), reason="on the command line", now=now
+        close_id=waiting.pk,
+        seen=seen,
+        by=person(),
+        reason=because,
+        now=now,
+        progress=progress,
     )
 
 

@@ -154,7 +154,9 @@ def one_of_nearly_everything(world: World, folder: Path) -> None:
         processor="sandbox", event_id="e-1", body="{}", received_at=now.real
     )
     store_default_schedules(now=now)
-    call_command("load_holidays", "us-fed", "--years", "2026", stdout=StringIO())
+    call_command(
+        "load_holidays", "us-fed", "--years", "2026", "--reason", "a year", stdout=StringIO()
+    )
     StatementTerms.objects.create(lane="mena", due_time=time(6, 0))
     a_bank_statement_arrives(world, folder / "watched")
     agree_bank_terms(

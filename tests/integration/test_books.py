@@ -1,17 +1,13 @@
 """Closing the books: in order, by two people, with what is open named; and then nothing is dated into it."""
 
-import getpass
-import json
 import threading
 from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
-from django.core.management.base import CommandError
 from django.db import Error, IntegrityError, connection, transaction
 
 from checkout import ledger
@@ -28,10 +24,8 @@ from settlements.models import (
     Discrepancy,
     Span,
 )
-from settlements.roles import APPROVER
 from settlements.suspense import open_items
 from tests.factories import LANE, World
-from tests.factories_roles import pages_at, user_of
 from tests.factories_settlements import statement_text, take_in
 from tests.situations import attempting, pending, succeeded_with_open_attempt
 
@@ -477,54 +471,3 @@ def test_a_late_entry_waits_for_the_close_and_is_refused(world: World, tmp_path:
     thread.join()
 
     assert f"closed through {day}" in results[0]
-
-
-# --- The commands --------------------------------------------------------------------------------------
-
-
-@pytest.mark.django_db(transaction=True)
-def test_close_day_names_what_is_open_and_then_proposes(world: World) -> None:
-    """Exit 1 with each thing by name; 0 when it is proposed; 2 when it is no turn of that day."""
-    paid(world)
-    day = over(world)
-    name = f"file:cis:{day}"
-
-    with pytest.raises(CommandError) as refusal:
-        call_command("close_day", f"{day}")
-    assert (refusal.value.returncode, name in str(refusal.value)) == (1, True)
-    out = StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("close_day", f"{day}", "--json", stdout=out)
-    assert (ended.value.code, json.loads(out.getvalue())["open"][0]["name"]) == (1, name)
-
-    out = StringIO()
-    call_command("close_day", f"{day}", "--carry", f"{name}=late again", "--json", stdout=out)
-    told = json.loads(out.getvalue())
-    assert (told["state"], told["carried"]) == ("waits for another person", 1)
-    user_of(APPROVER, name=getpass.getuser())
-    with pytest.raises(CommandError) as own:
-        call_command("close_day", f"{day}", "--approve", told["sha256"])
-    assert (own.value.returncode, "does not approve" in str(own.value)) == (2, True)
-    with transaction.atomic():
-        approved(world, BooksClose.objects.get())
-    with pytest.raises(CommandError) as again:
-        call_command("close_day", f"{day}")
-    assert again.value.returncode == 2
-
-
-@pytest.mark.django_db(transaction=True)
-def test_close_day_locks_what_another_person_proposed(world: World) -> None:
-    paid(world)
-    day = over(world)
-    with transaction.atomic():
-        close = proposed(world, day, file="late again")
-    out = StringIO()
-    user_of(APPROVER, name=getpass.getuser())
-    with pages_at(world.clock):
-        call_command("close_day", f"{day}", "--approve", close.sha256, stdout=out)
-
-    assert "approved" in out.getvalue()
-    with pytest.raises(CommandError, match="no proposal to close this month waits"):
-        call_command("close_month", f"{day:%Y-%m}", "--approve", "0")
-    with pytest.raises(CommandError, match="is its last"):
-        call_command("close_month", f"{day + timedelta(days=1):%Y-%m}")

@@ -86,7 +86,7 @@ def test_r43_the_command_locks_only_for_who_may_lock_in_the_admin(
     day = over(world, folder=tmp_path)
     with transaction.atomic():
         close = proposed(world, day)
-    lock = ("close_day", f"{day}", "--approve", close.sha256)
+    lock = ("close_day", f"{day}", "--approve", close.sha256, "--reason", "compared")
 
     with pages_at(world.clock):
         with pytest.raises(CommandError, match=f"{ME} may not lock"):

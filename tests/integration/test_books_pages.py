@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import transaction
 from django.urls import reverse
 
@@ -37,7 +38,12 @@ def name_of_the_file() -> str:
 
 def proposed_by_ann() -> BooksClose:
     answer = member(ANALYST, name="ann").post(
-        NEXT, {"day": str(books.next_day()), f"reason-{name_of_the_file()}": "late, told at noon"}
+        NEXT,
+        {
+            "day": str(books.next_day()),
+            f"reason-{name_of_the_file()}": "late, told at noon",
+            "reason": WHY,
+        },
     )
     assert answer.status_code == 302
     return BooksClose.objects.get()
@@ -57,10 +63,27 @@ def test_what_is_open_wants_a_reason_and_the_answer_names_it() -> None:
     assert name_of_the_file() in page
     assert "19.99" in page
 
-    answer = ann.post(NEXT, {"day": str(books.next_day())})
+    answer = ann.post(NEXT, {"day": str(books.next_day()), "reason": WHY})
 
     assert "1 open without a reason: file:cis:" in answer.content.decode()
     assert not BooksClose.objects.exists()
+
+
+@pytest.mark.usefixtures("world")
+def test_a_proposal_wants_a_reason_which_the_audit_trail_keeps() -> None:
+    given = {"day": str(books.next_day()), f"reason-{name_of_the_file()}": "late, told at noon"}
+
+    page = member(ANALYST, name="ann").post(NEXT, given).content.decode()
+
+    assert "Nothing was proposed. Say why" in page
+    assert "late, told at noon" in page
+    assert not BooksClose.objects.exists()
+    close = proposed_by_ann()
+    kept = LogEntry.objects.get(object_id=str(close.pk))
+    assert (kept.user.get_username(), kept.change_message) == (
+        "ann",
+        f"Proposed to close it: {WHY}",
+    )
 
 
 def test_each_figure_of_a_close_leads_to_its_list(world: World) -> None:
@@ -134,6 +157,10 @@ def test_a_month_whose_days_are_closed_is_offered_and_locked(world: World) -> No
 
     assert bob.post("/admin/settlements/booksclose/month/").status_code == 403
     ann.post("/admin/settlements/booksclose/month/")
+    assert not BooksClose.objects.filter(span="month").exists()
+    ann.post("/admin/settlements/booksclose/month/", {"reason": WHY})
+    kept = LogEntry.objects.get(object_repr="close of 2026-01")
+    assert kept.change_message == f"Proposed to close it: {WHY}"
 
     month = BooksClose.objects.get(span="month")
     assert "days or months to lock" in bob.get("/admin/").content.decode()

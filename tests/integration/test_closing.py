@@ -389,7 +389,9 @@ def test_a_calendar_of_which_a_year_is_missing_is_named(world, caplog):
         "us-fed"
     ]
 
-    call_command("load_holidays", "us-fed", "--years", "2026", stdout=StringIO())
+    call_command(
+        "load_holidays", "us-fed", "--years", "2026", "--reason", "a year", stdout=StringIO()
+    )
     caplog.clear()
     to(world, "2026-03-01")
     close(world)

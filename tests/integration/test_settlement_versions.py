@@ -1,5 +1,6 @@
 """A schedule changes from the next period on, by the API; what is agreed is never rewritten."""
 
+import getpass
 import json
 import threading
 from datetime import date
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
@@ -330,7 +332,7 @@ def test_r50_a_body_that_is_no_json_and_a_key_that_is_none_are_refused(platform)
 
 def load(*arguments: str) -> dict[str, Any]:
     out = StringIO()
-    call_command("load_holidays", *arguments, json=True, stdout=out)
+    call_command("load_holidays", *arguments, "--reason", "decree 1043", "--json", stdout=out)
     counts: dict[str, Any] = json.loads(out.getvalue())
     return counts
 
@@ -343,6 +345,18 @@ def test_r17_the_calendar_is_data_loaded_twice_without_harm():
         "already_there": 9,
     }
     assert Holiday.objects.filter(day=date(2026, 11, 26), name="Thanksgiving Day").exists()
+    who = f"(command line: {getpass.getuser()}): decree 1043"
+    assert [(each.object_id, each.change_message) for each in LogEntry.objects.order_by("id")] == [
+        ("us-fed", f"19 holidays added to us-fed {who}"),
+        ("us-fed", f"9 holidays added to us-fed {who}"),
+    ]
+
+
+def test_holidays_are_loaded_with_a_reason():
+    with pytest.raises(CommandError, match="--reason"):
+        call_command("load_holidays", "us-fed", "--years", "2026")
+
+    assert not Holiday.objects.exists()
 
 
 def test_r17_another_calendar_comes_from_a_file(platform, tmp_path: Path):

@@ -55,8 +55,9 @@ def address(content: str | bytes) -> str:
 
 
 def confirmed(page: str) -> dict[str, str]:
-    """What the page's own button posts."""
-    return dict(re.findall(r'<input type="hidden" name="(upload)" value="([0-9]+)">', page))
+    """What the page's own button posts, with a reason."""
+    asked = dict(re.findall(r'<input type="hidden" name="(upload)" value="([0-9]+)">', page))
+    return asked | {"reason": "sent by mail"}
 
 
 def test_a_file_is_shown_first_and_imported_by_its_hash(world):
@@ -78,8 +79,22 @@ def test_a_file_is_shown_first_and_imported_by_its_hash(world):
     statement = StatementImport.objects.get()
     assert (statement.state, statement.imported_by) == (ImportState.ACCEPTED, ANALYST)
     assert "accepted, 19.11 USD" in done.content.decode()
-    assert LogEntry.objects.get().object_id == str(statement.pk)
+    kept = LogEntry.objects.get()
+    assert kept.object_id == str(statement.pk)
+    assert kept.change_message == "Uploaded cis.csv: sent by mail"
     assert StatementUpload.objects.count() == 0
+
+
+def test_without_a_reason_nothing_is_imported(world):
+    paid(world)
+    text, analyst = statement_text(DAY), member(ANALYST)
+    page = review(analyst, text)
+
+    answer = analyst.post(address(text), confirmed(page) | {"reason": "ok"})
+
+    assert "Say why, in 5 to 300 characters." in answer.content.decode()
+    assert "Import exactly this file" in answer.content.decode()
+    assert StatementImport.objects.count() == 0
 
 
 def test_a_packed_banks_file_is_reviewed_and_imported(world):

@@ -1,5 +1,6 @@
 """Statement files: taken in whole or not at all, and compared with what was captured."""
 
+import getpass
 import json
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import DatabaseError, connection, transaction
@@ -361,7 +363,7 @@ def test_a_line_that_names_nothing_of_ours_stays_unmatched(world, tmp_path, refe
 
 def agree(*terms: str) -> str:
     out = StringIO()
-    call_command("agree_fees", LANE, *terms, stdout=out)
+    call_command("agree_fees", LANE, *terms, "--reason", "contract of May", stdout=out)
     return out.getvalue()
 
 
@@ -372,7 +374,25 @@ def test_fees_are_agreed_once_and_never_rewritten():
     assert agree(*terms).endswith("nothing changed\n")
     with pytest.raises(CommandError, match="agree on another day"):
         agree("--rate", "0.03", *terms[2:])
-    assert FeeTerms.objects.get().rate == Decimal("0.029")
+    agreed = FeeTerms.objects.get()
+    assert agreed.rate == Decimal("0.029")
+    # Once: what changed nothing is no action.
+    kept = LogEntry.objects.get()
+    assert (kept.object_id, kept.object_repr) == (str(agreed.pk), str(agreed))
+    assert kept.change_message == f"Agreed (command line: {getpass.getuser()}): contract of May"
+
+
+@pytest.mark.parametrize("reason", [(), ("--reason", "ok")])
+def test_fees_are_agreed_with_a_reason(reason):
+    with pytest.raises(CommandError, match="reason"):
+        call_command(
+            "agree_fees",
+            LANE,
+            *("--rate", "0.029", "--fixed", "0.30", "--since", "2026-01-01"),
+            *reason,
+        )
+
+    assert not FeeTerms.objects.exists()
 
 
 def test_the_demonstration_agrees_its_fees_again_at_the_next_start():

@@ -64,6 +64,7 @@ def test_a_day_is_closed_by_two_people(
     found = [analyst.violations()]
     for number, why in enumerate(("processor asked", "correction is proposed", "file is late"), 1):
         analyst.page.fill(f"#reason-{number}", why)
+    analyst.page.fill("#id_reason", "the day is looked at")
     analyst.page.get_by_role("button", name="Propose to close").click()
     analyst.page.wait_for_selector("text=another person locks it")
     found.append(analyst.violations())

@@ -285,7 +285,7 @@ def the_late_file_arrives(ann: Walker, path: Path) -> None:
     ann.press("Read it")
     ann.page.wait_for_selector("text=It would be accepted")
     assert f"{LATE + 1:,}" in ann.look("upload-review")
-    ann.press("Import exactly this file")
+    ann.say_why("Import exactly this file")
     ann.page.wait_for_selector(".messagelist")
     assert "accepted" in ann.look("upload-imported")
 
@@ -321,7 +321,7 @@ def the_day_is_closed(ann: Walker, bob: Walker) -> None:
     """Nothing is open, so nothing is carried over: one proposes, another locks."""
     ann.go("/admin/settlements/booksclose/next/")
     assert "Close 2026-02-01" in ann.look("close")
-    ann.press("Propose to close 2026-02-01")
+    ann.say_why("Propose to close 2026-02-01")
     ann.page.wait_for_selector("text=Another person locks it")
 
     bob.go("/admin/")

@@ -80,6 +80,7 @@ def test_staff_uploads_a_statement_and_sees_first_what_it_would_do(
     shoot(page, pictures, "upload-review")
     found["review"] = barriers(page, complaints)
     assert StatementImport.objects.count() == 0
+    page.fill("#id_reason", "sent by mail")
     page.click("button:has-text('Import exactly this file')")
     page.wait_for_selector(".messagelist")
 

@@ -8,8 +8,12 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
+from checkout.management.commands.pause import person
+from checkout.management.trail import log_command, reason
 from checkout.money import NotAnAmount, usd
+from settlements.models import FeeTerms
 from settlements.statements import FeesDiffer, agree_fees
 
 _RATE: Final = re.compile(r"0\.[0-9]{1,6}", re.ASCII)
@@ -19,8 +23,11 @@ class Command(BaseCommand):
     help = (
         "Record what the processor of a lane may keep of each capture from a day on: a share of it\n"
         "and a fixed amount in USD, rounded half up together. Reconciliation names every line whose\n"
-        "fee is another. Without terms a lane's fees are not compared.\n\n"
-        "Example:  python manage.py agree_fees cis --rate 0.029 --fixed 0.30 --since 2026-01-01"
+        "fee is another. Without terms a lane's fees are not compared. Why is kept with your name in\n"
+        "the audit trail (Log entries in the admin). Ends with 0 when they are agreed, or were before;\n"
+        "1 when that day has other terms.\n\n"
+        "Example:  python manage.py agree_fees cis --rate 0.029 --fixed 0.30 --since 2026-01-01 \\\n"
+        '            --reason "contract of December, ticket 812"'
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -29,11 +36,15 @@ class Command(BaseCommand):
         parser.add_argument("--rate", required=True, type=_rate, help="the share, such as 0.029")
         parser.add_argument("--fixed", required=True, type=_usd, help="USD, such as 0.30")
         parser.add_argument("--since", required=True, type=_day, help="a day, such as 2026-01-01")
+        parser.add_argument("--reason", required=True, type=reason, help="why; kept with your name")
 
     def handle(self, *_: Any, **options: Any) -> None:
         terms = {name: options[name] for name in ("lane", "rate", "fixed")}
         try:
-            added = agree_fees(valid_from=options["since"], **terms)
+            with transaction.atomic():
+                added = agree_fees(valid_from=options["since"], **terms)
+                if added:
+                    _log(options["lane"], options["since"], options["reason"])
         except FeesDiffer as differ:
             raise CommandError(str(differ)) from None
         said = "agreed" if added else "agreed before, nothing changed"
@@ -41,6 +52,18 @@ class Command(BaseCommand):
             f"{options['lane']}: {options['rate']} + {options['fixed']} USD since"
             f" {options['since']}: {said}"
         )
+
+
+def _log(lane: str, since: date, because: str) -> None:
+    agreed = FeeTerms.objects.get(lane=lane, valid_from=since)
+    log_command(
+        about=FeeTerms,
+        named=agreed.pk,
+        shown=str(agreed),
+        did="Agreed",
+        by=person(),
+        because=because,
+    )
 
 
 def _rate(text: str) -> Decimal:

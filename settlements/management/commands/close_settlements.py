@@ -10,7 +10,7 @@ from django.db import Error
 
 from checkout import wiring
 from checkout.commit import DatabaseAway
-from checkout.management.progress import SlowProgress
+from checkout.management.progress import SlowProgress, bars
 from settlements.closing import close_periods, count_due
 from settlements.payouts import prove
 
@@ -38,7 +38,7 @@ class Command(BaseCommand):
             due = count_due(today=clock.business_now().date())
             with SlowProgress(what="Closing periods", total=due, clock=clock) as bar:
                 closed = close_periods(clock=clock, ages=wiring.ages(), progress=bar.advance)
-            proved = prove(clock=clock, ages=wiring.ages())
+            proved = prove(clock=clock, ages=wiring.ages(), bar=bars(clock))
         except (DatabaseAway, Error) as error:
             raise CommandError(f"could not run: {error}", returncode=COULD_NOT_RUN) from error
         if options["json"]:

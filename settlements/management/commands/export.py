@@ -5,7 +5,6 @@ import json
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ from settlements.exports.journal import (
     Journal,
     NotBalanced,
     NotOver,
+    count_postings,
     month_of,
     write_journal,
     write_trial_balance,
@@ -188,30 +188,16 @@ def _write(wanted: ExportList, given: dict[str, str], form: str, part: Path) -> 
         if form == "xlsx":
             return write_xlsx(wanted=wanted, given=given, to=part, progress=bar.advance)
         dialect = EXCEL if form == "csv-excel" else PLAIN
-        batched = _Batched(bar)
         with part.open("wb") as file:
             return write_csv(
-                wanted=wanted, given=given, to=file, dialect=dialect, progress=batched.advance
+                wanted=wanted, given=given, to=file, dialect=dialect, progress=bar.advance
             )
 
 
 def _journal_with_bar(month: date, today: date, file: Any) -> Journal:
-    with SlowProgress(what="Postings", total=0, clock=wiring.clock()) as bar:
-        return write_journal(month=month, today=today, to=file, progress=_Batched(bar).advance)
-
-
-@dataclass
-class _Batched:
-    """Moves a bar every thousand rows: it costs more than a row does."""
-
-    bar: SlowProgress
-    since: int = 0
-
-    def advance(self, rows: int) -> None:
-        self.since += rows
-        if self.since >= 1000:
-            self.bar.advance(self.since)
-            self.since = 0
+    total = count_postings(month=month)
+    with SlowProgress(what="Postings", total=total, clock=wiring.clock()) as bar:
+        return write_journal(month=month, today=today, to=file, progress=bar.advance)
 
 
 @contextmanager

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
+from checkout.management.commands.pause import person
 from checkout.management.csv_file import UnreadableFile, explained, read_rows
+from checkout.management.trail import log_command, reason
 from settlements.calendar import FEDERAL_RESERVE, federal_reserve_holidays
+from settlements.models import Holiday
 from settlements.settling import store_holidays
 
 
@@ -17,9 +21,10 @@ class Command(BaseCommand):
     help = (
         "Add holidays to a calendar. Those of the Federal Reserve Banks (us-fed) are computed for the\n"
         "years asked for; any other calendar comes from a CSV file with the columns day,name. Days\n"
-        "that are there already stay, and none is ever taken out. Weekends need no entry.\n\n"
-        "Examples:  python manage.py load_holidays us-fed --years 2026-2035\n"
-        "           python manage.py load_holidays kz-banks --file kz.csv"
+        "that are there already stay, and none is ever taken out. Weekends need no entry. Why is kept\n"
+        "with your name in the audit trail (Log entries in the admin), unless no day was added.\n\n"
+        'Examples:  python manage.py load_holidays us-fed --years 2026-2035 --reason "ten years on"\n'
+        '           python manage.py load_holidays kz-banks --file kz.csv --reason "decree 1043"'
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,12 +33,23 @@ class Command(BaseCommand):
         source = parser.add_mutually_exclusive_group(required=True)
         source.add_argument("--years", type=_years, help="such as 2026 or 2026-2035; us-fed alone")
         source.add_argument("--file", type=Path, help="CSV with the columns day,name")
+        parser.add_argument("--reason", required=True, type=reason, help="why; kept with your name")
         parser.add_argument("--json", action="store_true", help="print the counts as JSON")
 
     def handle(self, *_: Any, **options: Any) -> None:
         calendar, years = options["calendar"], options["years"]
         days = _computed(calendar, years) if years else _read(options["file"])
-        added = store_holidays(calendar=calendar, days=days)
+        with transaction.atomic():
+            added = store_holidays(calendar=calendar, days=days)
+            if added:
+                log_command(
+                    about=Holiday,
+                    named=calendar,
+                    shown=f"{calendar}, {min(days)} to {max(days)}",
+                    did=f"{added} holidays added to {calendar}",
+                    by=person(),
+                    because=options["reason"],
+                )
         if options["json"]:
             counts = {"calendar": calendar, "added": added, "already_there": len(days) - added}
             self.stdout.write(json.dumps(counts))

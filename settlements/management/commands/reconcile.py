@@ -57,7 +57,8 @@ class Command(BaseCommand):
 def _compare(kinds: Sequence[Kind], *, as_of: datetime | None, offline: bool) -> list[Finding]:
     clock, ages = wiring.clock(), wiring.ages()
     if as_of is not None:
-        return look(kinds=kinds, as_of=as_of, now=clock.now())
+        with SlowProgress(what="Comparing by kind", total=len(kinds), clock=clock) as bar:
+            return look(kinds=kinds, as_of=as_of, now=clock.now(), progress=bar.advance)
     with SlowProgress(what="Comparing", total=Creator.objects.count(), clock=clock) as bar:
         reconcile(
             kinds=kinds,
