@@ -51,7 +51,7 @@ LINES_AT_ONCE: Final = 500
 FULL_AGAIN: Final = timedelta(hours=1)
 # Charges a slice of a full pass looks at: some seconds, in which no other pass can run, and the memory
 # that sums and sorts take, however long the history of a creator is.
-SLICE: Final = 50_000
+SLICE: Final = 75_000
 # How long before the topic was last read a message may have been published and not been judged yet: the
 # two minutes that comparisons/events.sql gives it, and a day for a relay that commits late or is slow.
 UNJUDGED: Final = timedelta(days=1, hours=1)

@@ -38,7 +38,8 @@ books AS MATERIALIZED (
            sum(p.amount) FILTER (WHERE p.account = 'clearing') AS clearing,
            -- One posting an account and entry: the lane is the clearing's.
            max(p.lane) FILTER (WHERE p.account = 'clearing') AS lane
-    FROM near JOIN checkout_ledgerposting p ON p.entry_id = near.id
+    -- Distinct, as they are: else the planner hashes the whole books for a slice of them.
+    FROM (SELECT DISTINCT id FROM near) n JOIN checkout_ledgerposting p ON p.entry_id = n.id
     GROUP BY p.entry_id
   ) sums ON sums.entry_id = n.id
 ),
