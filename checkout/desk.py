@@ -410,6 +410,7 @@ def _ask(
         "title": question.title,
         "question": question,
         "rows": [(row, money(value), shown(row) if shown else "") for row, value in amounts],
+        "count": len(rows),
         "has_amounts": amount is not None,
         "total": money(sum((value or Decimal() for _, value in amounts), Decimal())),
         "form": form,

@@ -5,15 +5,19 @@ order, and writes a line of the trail for every discrepancy it is about.
 """
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Final
 from uuid import UUID, uuid5
 
+from django.db import connection
 from django.db.models import QuerySet
 
 from checkout import ledger
 from checkout.clock import Moment
-from checkout.models import Charge, Creator, LedgerAccount, LedgerEntry
+from checkout.ledger import AT_ONCE
+from checkout.models import Creator, LedgerAccount
+from settlements.causes import Cause, free_of
 from settlements.models import (
     NOTHING,
     ActionKind,
@@ -67,7 +71,27 @@ def propose(
     Raises NotProposable, naming the first that stands no more, is proposed already, or whose kind does
     not allow the way.
     """
-    rows = lock_discrepancies(discrepancy_ids)
+    return _propose(lock_discrepancies(discrepancy_ids), way=way, by=by, reason=reason, now=now)
+
+
+def propose_together(
+    *, cause: Cause, seen: str, way: Way, by: str, reason: str, now: Moment
+) -> Proposal:
+    """Propose all of one cause that stands and waits in no proposal; `seen` is the page's digest.
+
+    Raises NotProposable, also when it is not what the page showed any more.
+    """
+    shown = free_of(cause)
+    rows = lock_discrepancies([pk for pk, _, _ in shown.rows])
+    present = [(row.pk, row.expected, row.actual) for row in rows]
+    if seen != digest_of("", present):
+        raise NotProposable("what stands of this cause has changed: look at it again")
+    return _propose(rows, way=way, by=by, reason=reason, now=now)
+
+
+def _propose(
+    rows: Sequence[Discrepancy], *, way: Way, by: str, reason: str, now: Moment
+) -> Proposal:
     if not rows:
         raise NotProposable("choose at least one discrepancy")
     for row in rows:
@@ -83,8 +107,13 @@ def propose(
         proposed_at=now.real,
     )
     ProposalItem.objects.bulk_create(
-        ProposalItem(proposal=proposal, discrepancy=row, expected=row.expected, actual=row.actual)
-        for row in rows
+        (
+            ProposalItem(
+                proposal=proposal, discrepancy=row, expected=row.expected, actual=row.actual
+            )
+            for row in rows
+        ),
+        batch_size=AT_ONCE,
     )
     Discrepancy.objects.filter(pk__in=[row.pk for row in rows]).update(proposal=proposal)
     record_actions(rows, ActionKind.PROPOSED, by=by, reason=reason, now=now, proposal=proposal)
@@ -181,13 +210,29 @@ def _require_not_landed(row: Discrepancy) -> None:
 
 
 def _post_corrections(proposal: Proposal, *, now: Moment) -> None:
-    items = proposal.items.select_related("discrepancy__charge").order_by("discrepancy_id")
+    """An entry for each, in a few statements: a group of one cause may hold thousands."""
+    rows = proposal.items.select_related("discrepancy__charge").order_by("discrepancy_id")
+    items = list(rows)
+    charges = [each.discrepancy.charge_id for each in items if each.discrepancy.charge_id]
+    books, seen = ledger.receivables(charge_ids=charges), set[UUID]()
+    corrections = []
     for item in items:
-        charge = item.discrepancy.charge
-        if charge is None:
-            raise NotDecidable(f"discrepancy {item.discrepancy_id} is about no charge")
-        item.entry = _correct(charge, item, now=now)
-        item.save(update_fields=["entry"])
+        correction = _correction(item, books)
+        # The second of a charge finds nothing receivable any more, as if they were posted one by one.
+        if correction.charge.pk in seen:
+            raise NotDecidable(f"two of charge {correction.charge.pk}: resolve one after the other")
+        seen.add(correction.charge.pk)
+        corrections.append(correction)
+    entries = ledger.correct_each(corrections=corrections, now=now)
+    with connection.cursor() as cursor:
+        cursor.execute(_POSTED, [[item.pk for item in items], [entry.pk for entry in entries]])
+
+
+_POSTED: Final = """
+    UPDATE settlements_proposalitem i SET entry_id = posted.entry
+    FROM unnest(%s::bigint[], %s::uuid[]) AS posted (item, entry)
+    WHERE i.id = posted.item
+"""
 
 
 def corrected_against(difference: Decimal) -> LedgerAccount:
@@ -196,20 +241,21 @@ def corrected_against(difference: Decimal) -> LedgerAccount:
     return LedgerAccount.WRITE_OFF if short else LedgerAccount.UNAPPLIED_RECEIPTS
 
 
-def _correct(charge: Charge, item: ProposalItem, *, now: Moment) -> LedgerEntry:
-    difference = item.actual - item.expected
-    books = ledger.receivable(charge_id=charge.pk)
-    if books != -difference:
+def _correction(item: ProposalItem, books: Mapping[UUID, Decimal]) -> ledger.Correction:
+    charge, difference = item.discrepancy.charge, item.actual - item.expected
+    if charge is None:
+        raise NotDecidable(f"discrepancy {item.discrepancy_id} is about no charge")
+    owed = books.get(charge.pk, NOTHING)
+    if owed != -difference:
         raise NotDecidable(
-            f"by the books {books:,.2f} USD is receivable of charge {charge.pk}, not "
+            f"by the books {owed:,.2f} USD is receivable of charge {charge.pk}, not "
             f"{-difference:,.2f}: another entry has been posted, look at its proof"
         )
-    return ledger.correct(
+    return ledger.Correction(
         charge=charge,
         receivable=difference,
         against=corrected_against(difference),
         subject=uuid5(charge.pk, f"correction:{item.proposal_id}:{item.discrepancy.fingerprint}"),
-        now=now,
     )
 
 
@@ -276,14 +322,17 @@ def record_actions(
 ) -> None:
     """A line of the trail for each; None is the match itself."""
     DeskAction.objects.bulk_create(
-        DeskAction(
-            discrepancy=row,
-            proposal=proposal,
-            kind=kind,
-            by=by,
-            at=now.real,
-            reason=reason[:300],
-            assigned_to=assigned_to,
-        )
-        for row in rows
+        (
+            DeskAction(
+                discrepancy=row,
+                proposal=proposal,
+                kind=kind,
+                by=by,
+                at=now.real,
+                reason=reason[:300],
+                assigned_to=assigned_to,
+            )
+            for row in rows
+        ),
+        batch_size=AT_ONCE,
     )

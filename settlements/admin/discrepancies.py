@@ -1,20 +1,19 @@
 """The discrepancy desk: what does not agree, who looks into it, what is proposed, and the trail."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -29,20 +28,22 @@ from checkout.desk import (
     decide_together,
     in_commit,
 )
-from checkout.filters import fixed_filter
+from checkout.filters import filter_by_link, fixed_filter
 from checkout.lists import MOST_COUNTED
 from checkout.models import Charge
+from checkout.page import in_snapshot
 from checkout.targets import creators_named
 from settlements import resolving
 from settlements.admin.matching import offers
 from settlements.admin.proof import proof_link
+from settlements.causes import Cause, cause_named, free_of, groups_of_one_cause
 from settlements.clues import clues_of
 from settlements.explaining import explain
-from settlements.formats.lines import amount
-from settlements.models import STANDING, DeskAction, Discrepancy, Kind, Way, ways_of
+from settlements.models import STANDING, DeskAction, Discrepancy, Kind, Proposal, Way, ways_of
 from settlements.roles import ANALYST
 
-MOST_GROUPS: Final = 8
+# Seconds: ten thousand are locked and written down in one transaction.
+PATIENCE: Final = 60
 # What the two sides of each comparison are, for the page that subtracts one from the other.
 SIDES: Final[Mapping[str, tuple[str, str]]] = {
     Kind.BILLING: ("By terms and calendar", "Charged"),
@@ -53,6 +54,12 @@ SIDES: Final[Mapping[str, tuple[str, str]]] = {
     Kind.EVENTS: ("By the outbox", "By the topic"),
     Kind.PAYOUT: ("By its lines, or the payout", "By its total, or the bank"),
 }
+
+
+def proposal_named(text: str) -> int | None:
+    """The number of a proposal that a link names."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
 
 StandingFilter = fixed_filter(
     "standing",
@@ -84,6 +91,11 @@ AboutFilter = fixed_filter(
 )
 
 
+ProposalFilter = filter_by_link(
+    "in_proposal", "proposal", lambda number: Q(proposal=number), read=proposal_named
+)
+
+
 class WhoseFilter(admin.SimpleListFilter):
     title = "who looks into it"
     parameter_name = "whose"
@@ -97,41 +109,6 @@ class WhoseFilter(admin.SimpleListFilter):
         return queryset.filter(assigned_to="") if self.value() == "nobody" else queryset
 
 
-@dataclass(frozen=True)
-class Cause:
-    """What makes discrepancies one group: kind, code, lane, and the difference to the cent (USD)."""
-
-    kind: str
-    code: str
-    lane: str
-    difference: Decimal
-
-    @property
-    def parameter(self) -> str:
-        return f"{self.kind}~{self.code}~{self.lane}~{self.difference}"
-
-    @property
-    def in_words(self) -> str:
-        lane = f" · {self.lane}" if self.lane else ""
-        code = self.code.replace("_", " ")
-        return f"{self.kind} · {code}{lane} · {self.difference:+,.2f}"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Standing discrepancies of one cause: how many, how much USD in all, since when (real clock)."""
-
-    cause: Cause
-    count: int
-    net: Decimal
-    oldest: datetime
-    link: str
-
-    @property
-    def net_shown(self) -> str:
-        return f"{self.net:+,.2f}"
-
-
 class CauseFilter(admin.SimpleListFilter):
     title = "cause"
     parameter_name = "cause"
@@ -139,41 +116,23 @@ class CauseFilter(admin.SimpleListFilter):
     template = "admin/no_filter.html"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(group.cause.parameter, group.cause.in_words) for group in groups_of_one_cause()]
+        largest = groups_of_one_cause(among=MOST_COUNTED).largest
+        return [(group.cause.parameter, group.cause.in_words) for group in largest]
 
     def has_output(self) -> bool:
         """Also for a cause that no more stands: else Django would leave the filter out."""
         return True
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        parts = (self.value() or "").split("~")
-        if len(parts) != 4:
+        if (self.value() or "").count("~") != 3:
             return queryset
-        kind, code, lane, difference = parts
-        usd = amount(difference)
-        if usd is None or "\0" in kind + code + lane:
-            return queryset.none()
-        return queryset.filter(kind=kind, code=code, lane=lane, difference=usd)
+        cause = cause_named(self.value() or "")
+        return queryset.filter(cause.condition) if cause else queryset.none()
 
 
-def groups_of_one_cause() -> list[Group]:
-    """The largest groups among the newest standing discrepancies, as many as a list counts (R47)."""
-    standing = Discrepancy.objects.filter(STANDING).order_by("-opened_at", "-id")
-    columns = ("kind", "code", "lane", "difference", "opened_at")
-    rows = list(standing.values_list(*columns)[: MOST_COUNTED + 1])
-    counted = Counter(Cause(*row[:4]) for row in rows)
-    # Newest first, so the last one met of each cause is its oldest.
-    oldest = {Cause(*row[:4]): row[4] for row in rows}
-    return [
-        Group(
-            cause=cause,
-            count=count,
-            net=cause.difference * count,
-            oldest=oldest[cause],
-            link=f"?{urlencode({'standing': 'yes', 'cause': cause.parameter})}",
-        )
-        for cause, count in counted.most_common(MOST_GROUPS)
-    ]
+def link_to(cause: Cause) -> str:
+    """What stands of this cause, as the list shows it."""
+    return f"?{urlencode({'standing': 'yes', 'cause': cause.parameter})}"
 
 
 # --- The questions -------------------------------------------------------------------------------
@@ -216,13 +175,23 @@ NOTE: Final = Question(
     consequence="It is added to the trail of each discrepancy, with your name; nothing else changes.",
     verb="Add the note",
 )
+WHAT_HAPPENS: Final = (
+    "Another person approves exactly these amounts, or refuses; until then they stand. A cent between "
+    "owed and captured is corrected in the books; what is not about money, was rewritten behind the "
+    "service, or is between us and the processor's file may be accepted as it is. Everything else is "
+    "cleared by evidence alone."
+)
 PROPOSE: Final = Question(
     action="propose",
     title="Propose a resolution",
-    consequence="One proposal for all that are listed below. Another person approves exactly these "
-    "amounts, or refuses; until then they stand. A cent between owed and captured is corrected in "
-    "the books; what is not about money, was rewritten behind the service, or is between us and the "
-    "processor's file may be accepted as it is. Everything else is cleared by evidence alone.",
+    consequence=f"One proposal for all that are listed below. {WHAT_HAPPENS}",
+    verb="Propose it",
+)
+TOGETHER: Final = Question(
+    action="together",
+    title="Propose a resolution",
+    consequence="One proposal for all of this cause that stand and wait in no other. "
+    + WHAT_HAPPENS,
     verb="Propose it",
 )
 REOPEN: Final = Question(
@@ -245,7 +214,15 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
         "charge_proof",
     )
     list_display_links = ("opened_at", "what")
-    list_filter = (StandingFilter, "kind", AboutFilter, AgeFilter, WhoseFilter, CauseFilter)
+    list_filter = (
+        StandingFilter,
+        "kind",
+        AboutFilter,
+        AgeFilter,
+        WhoseFilter,
+        CauseFilter,
+        ProposalFilter,
+    )
     list_select_related = ("proposal",)
     ordering = ("-opened_at", "-id")
     search_fields = ("id",)
@@ -278,7 +255,15 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
         }
 
     def _list(self, request: HttpRequest, extra_context: dict[str, Any] | None) -> HttpResponse:
-        context = {"groups": groups_of_one_cause(), "chosen_cause": request.GET.get("cause", "")}
+        groups = groups_of_one_cause(among=MOST_COUNTED)
+        cause = cause_named(request.GET.get("cause", ""))
+        context = {
+            "groups": [(each, link_to(each.cause), f"{each.net:+,.2f}") for each in groups.largest],
+            "among": f"{MOST_COUNTED:,}" if groups.is_bounded else "",
+            "chosen_cause": request.GET.get("cause", ""),
+            "free": free_of(cause) if cause else None,
+            "may_decide": self.has_decide_permission(request),
+        }
         return super()._list(request, {**context, **(extra_context or {})})
 
     @admin.action(description="Assign…", permissions=["decide"])
@@ -314,16 +299,65 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
                     discrepancy_ids=ids, way=way, by=by, reason=reason, now=now
                 )
             )
-            page = reverse("admin:settlements_proposal_change", args=[made.pk])
-            return format_html(
-                'Proposed, {} of net {} USD: <a href="{}">{}</a> waits for another person.',
-                made.count,
-                f"{made.net:+,.2f}",
-                page,
-                made,
-            )
+            return _proposed(made)
 
         return self._decide(request, chosen, PROPOSE, act, form_class=ProposeForm)
+
+    def get_urls(self) -> list[URLPattern]:
+        together = path(
+            "together/",
+            self.admin_site.admin_view(self.together_view),
+            name="settlements_discrepancy_together",
+        )
+        return [together, *super().get_urls()]
+
+    def together_view(self, request: HttpRequest) -> HttpResponse:
+        """Propose all that stands of one cause, exactly as the page showed it, however many."""
+        if not self.has_decide_permission(request):
+            raise PermissionDenied
+        cause = cause_named(request.GET.get("cause", ""))
+        if cause is None:
+            self.message_user(request, "Choose a cause first.", messages.WARNING)
+            return HttpResponseRedirect(reverse("admin:settlements_discrepancy_changelist"))
+        form = ProposeForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            said = form.cleaned_data
+            seen, by = request.POST.get("seen", ""), request.user.get_username()
+            try:
+                made = in_commit(
+                    lambda now: resolving.propose_together(
+                        cause=cause,
+                        seen=seen,
+                        way=Way(said["way"]),
+                        by=by,
+                        reason=said["reason"],
+                        now=now,
+                    ),
+                    deadline=PATIENCE,
+                )
+            except resolving.NotProposable as refusal:
+                form.add_error(None, f"Nothing was done: {refusal}.")
+            else:
+                self.message_user(request, _proposed(made), messages.SUCCESS)
+                return HttpResponseRedirect(
+                    reverse("admin:settlements_proposal_change", args=[made.pk])
+                )
+        return in_snapshot(lambda: self._together(request, cause, form))
+
+    def _together(self, request: HttpRequest, cause: Cause, form: ProposeForm) -> HttpResponse:
+        free = free_of(cause)
+        context: dict[str, Any] = self.admin_site.each_context(request) | {
+            "title": f"{PROPOSE.title}: {cause.in_words} each",
+            "question": TOGETHER,
+            "form": form,
+            "opts": self.opts,
+            "count": free.count,
+            "has_amounts": True,
+            "total": f"{free.net:+,.2f}",
+            "is_more": free.is_more,
+            "seen_all": free.sha256,
+        }
+        return TemplateResponse(request, "admin/decide.html", context)
 
     @admin.action(description="Open again what was resolved by hand…", permissions=["decide"])
     def reopen(self, request: HttpRequest, chosen: QuerySet[Discrepancy]) -> HttpResponse | None:
@@ -378,6 +412,16 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
         if found.resolved_at:
             return badge("proved", "resolved")
         return badge("open", "proposed") if found.proposal_id else badge("discrepant", "standing")
+
+
+def _proposed(made: Proposal) -> SafeString:
+    return format_html(
+        'Proposed, {} of net {} USD: <a href="{}">{}</a> waits for another person.',
+        f"{made.count:,}",
+        f"{made.net:+,.2f}",
+        reverse("admin:settlements_proposal_change", args=[made.pk]),
+        made,
+    )
 
 
 def _others(found: Discrepancy) -> list[Discrepancy]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
+from django.db.models import F, Q
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
@@ -38,6 +38,11 @@ DECISION_BADGES: Final = {
     Decision.REFUSED: "refused",
     Decision.WITHDRAWN: "closed",
 }
+
+# Seconds: ten thousand are locked, posted and written down in one transaction.
+PATIENCE: Final = 60
+# Rows of a proposal on its page; a group of one cause may hold thousands.
+MOST_SHOWN: Final = 200
 
 DecisionFilter = fixed_filter(
     "decision",
@@ -106,19 +111,10 @@ class ProposalAdmin(ReadOnlyAdmin):
 
     def beside(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """Exactly what would be approved, as it stands at this moment."""
-        items = list(
-            row.items.select_related("discrepancy", "entry", "reversal").order_by("discrepancy_id")
-        )
-        shown = [_shown(item, row) for item in items]
-        present = [(i.discrepancy_id, i.discrepancy.expected, i.discrepancy.actual) for i in items]
         mine = row.proposed_by == request.user.get_username()
         is_open = row.decision == Decision.OPEN
-        about = {
-            "shown": shown,
-            "seen": digest_of(row.way, present),
-            "is_changed": any(each.is_changed for each in shown),
-        }
-        return (match_of_proposal(row) if row.way == Way.MATCHED else about) | {
+        about = match_of_proposal(row) if row.way == Way.MATCHED else _about(row)
+        return about | {
             "is_match": row.way == Way.MATCHED,
             "is_open": is_open,
             "state": self.shown_state(row),
@@ -148,6 +144,7 @@ class ProposalAdmin(ReadOnlyAdmin):
             proposal,
             act=lambda reason, seen: _act(decision, proposal, seen=seen, by=by, reason=reason),
             refusals=resolving.NotDecidable,
+            commit=_in_commit,
         )
 
     def take_apart_view(self, request: HttpRequest, proposal_id: int) -> HttpResponse:
@@ -178,6 +175,10 @@ class ProposalAdmin(ReadOnlyAdmin):
         return back
 
 
+def _in_commit(work: Callable[[Moment], Proposal]) -> Proposal:
+    return in_commit(work, deadline=PATIENCE)
+
+
 def _act(
     decision: str, proposal: Proposal, *, seen: str, by: str, reason: str
 ) -> Callable[[Moment], Proposal]:
@@ -204,6 +205,24 @@ def _act(
             return lambda now: resolving.withdraw(
                 proposal_id=proposal.pk, by=by, reason=reason, now=now
             )
+
+
+def _about(proposal: Proposal) -> dict[str, Any]:
+    """All of it in the digest, the first rows in the table; the list behind them shows the others."""
+    items = proposal.items.order_by("discrepancy_id")
+    first = items.select_related("discrepancy", "entry", "reversal")[:MOST_SHOWN]
+    present = items.values_list("discrepancy_id", "discrepancy__expected", "discrepancy__actual")
+    changed = ~Q(discrepancy__expected=F("expected"), discrepancy__actual=F("actual")) | ~Q(
+        discrepancy__cleared_at__isnull=True, discrepancy__resolved_at__isnull=True
+    )
+    is_open = proposal.decision == Decision.OPEN
+    return {
+        "shown": [_shown(item, proposal) for item in first],
+        "seen": digest_of(proposal.way, present),
+        "is_changed": is_open and items.filter(changed).exists(),
+        "is_cut": proposal.count > MOST_SHOWN,
+        "most_shown": MOST_SHOWN,
+    }
 
 
 def _shown(item: ProposalItem, proposal: Proposal) -> Shown:
