@@ -27,7 +27,7 @@ from django.utils.safestring import SafeString
 from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import committed
-from checkout.lists import BoundedList, BoundedPaginator
+from checkout.lists import BoundedList, BoundedPaginator, Total
 from checkout.page import Printed, in_snapshot
 
 M = TypeVar("M", bound=Model)
@@ -64,10 +64,18 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BoundedList
 
-    def get_paginator(self, *args: Any, **kwargs: Any) -> BoundedPaginator:
-        paginator = cast(BoundedPaginator, super().get_paginator(*args, **kwargs))
-        paginator.total_of = self.total_of
+    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> BoundedPaginator:
+        paginator = cast(BoundedPaginator, super().get_paginator(request, *args, **kwargs))
+        paginator.total = self._total(request)
         return paginator
+
+    def _total(self, request: HttpRequest) -> Total:
+        """The list's own column, or what a filter of the address says that a figure is made of."""
+        for each in self.list_filter:
+            total_in = getattr(each, "total_in", None)
+            if total_in and (found := total_in(request)):
+                return cast(Total, found)
+        return Total(self.total_of)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -153,6 +161,7 @@ def printed(found: Any) -> Printed:
         is_more=paginator.is_more,
         noun=str(one if paginator.count == 1 else many),
         usd=paginator.usd,
+        usd_of=paginator.total.called,
     )
 
 

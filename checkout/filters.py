@@ -9,13 +9,20 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from checkout import wiring
+from checkout.lists import Total
 from checkout.page import day_named, month_named, months_before
 
 
 def fixed_filter(
-    parameter: str, called: str, choices: Mapping[str, tuple[str, Q]]
+    parameter: str,
+    called: str,
+    choices: Mapping[str, tuple[str, Q]],
+    totals: Mapping[str, Total] | None = None,
 ) -> type[admin.SimpleListFilter]:
-    """A filter whose choices are known beforehand: value → (label, condition)."""
+    """A filter whose choices are known beforehand: value → (label, condition).
+
+    `totals` says of a value what the list adds up then, where that is not its own column.
+    """
 
     class FixedFilter(admin.SimpleListFilter):
         title = called
@@ -27,6 +34,10 @@ def fixed_filter(
         def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
             chosen = choices.get(self.value() or "")
             return queryset.filter(chosen[1]) if chosen else queryset
+
+        @staticmethod
+        def total_in(request: HttpRequest) -> Total | None:
+            return totals.get(request.GET.get(parameter, "")) if totals else None
 
     return FixedFilter
 
@@ -58,9 +69,17 @@ def month_filter(
 
 
 def filter_by_link(
-    parameter: str, called: str, on: Callable[[Any], Q], *, read: Callable[[str], Any] = day_named
+    parameter: str,
+    called: str,
+    on: Callable[[Any], Q],
+    *,
+    read: Callable[[str], Any] = day_named,
+    total: Callable[[Any], Total | None] | None = None,
 ) -> type[admin.SimpleListFilter]:
-    """A filter that offers nothing itself: the figure of another page names the day, or the lane."""
+    """A filter that offers nothing itself: the figure of another page names the day, or the lane.
+
+    `total` says what the list adds up then, where that is not its own column.
+    """
 
     class FilterByLink(admin.SimpleListFilter):
         title = called
@@ -73,5 +92,10 @@ def filter_by_link(
         def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
             found = read(self.value() or "")
             return queryset.filter(on(found)) if found else queryset
+
+        @staticmethod
+        def total_in(request: HttpRequest) -> Total | None:
+            found = read(request.GET.get(parameter, ""))
+            return total(found) if total and found else None
 
     return FilterByLink

@@ -1,16 +1,29 @@
 """Lists that count, add up and sort no more rows than anybody pages through, at any size (R47)."""
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib import messages
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.paginator import Paginator
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, F, QuerySet, Sum
+from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
 MOST_COUNTED: Final = 2_000
+
+
+@dataclass(frozen=True)
+class Total:
+    """What a list adds up of each row, USD: a column, or what a filter made of several.
+
+    `called` names what is not the list's own column: a figure of another page leads to this part of it.
+    """
+
+    of: str | Combinable = ""
+    called: str = ""
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
@@ -19,16 +32,18 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     Beyond MOST_COUNTED the list says "more than" and no sum; the way on is a filter or a search.
     """
 
-    # The column that `usd` adds up; none where rows carry no money.
-    total_of = ""
+    # What `usd` adds up; nothing where rows carry no money.
+    total = Total()
 
     @cached_property
     def measured(self) -> tuple[int, Decimal | None]:
         """Rows up to one more than MOST_COUNTED, and their USD: over a LIMIT, not over the table."""
         rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
         figures: dict[str, Any] = {"count": Count("pk")}
-        if self.total_of:
-            figures["usd"] = Sum(self.total_of)
+        if self.total.of:
+            of = F(self.total.of) if isinstance(self.total.of, str) else self.total.of
+            rows = rows.annotate(totalled=of)
+            figures["usd"] = Sum("totalled")
         found = rows[: MOST_COUNTED + 1].aggregate(**figures)
         return found["count"], found.get("usd")
 
@@ -39,7 +54,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     @property
     def usd(self) -> Decimal | None:
         """The sum in USD of all rows of the list, or None while it goes on beyond what was counted."""
-        if self.is_more or not self.total_of:
+        if self.is_more or not self.total.of:
             return None
         return self.measured[1] or Decimal("0.00")
 

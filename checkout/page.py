@@ -50,7 +50,7 @@ class Printed:
     """The line below a page's title: how many of what, how much USD, which of them, as of when (UTC).
 
     `count` is None where a page counts nothing as a whole; `usd` is None where rows carry no money or
-    where not all of them were counted.
+    where not all of them were counted; `usd_of` says what it adds up where that is not the plain column.
     """
 
     at: datetime
@@ -59,6 +59,7 @@ class Printed:
     is_more: bool = False
     noun: str = ""
     usd: Decimal | None = None
+    usd_of: str = ""
 
     @property
     def counted(self) -> str:

@@ -4,16 +4,17 @@ The figures are summed from what is kept (settlements/days.py); the lists are co
 captures by time, so that nobody counts them (R47). Both say the same in one snapshot.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, timedelta
 from itertools import groupby
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from checkout.models import AttemptOutcome
-from settlements.days import Stretch
+from settlements.days import LaneDay, Stretch, captured_until
+from settlements.expectations import around, between, on_lane_days, statement_zones
 from settlements.models import (
     STANDING,
     Capture,
@@ -21,7 +22,6 @@ from settlements.models import (
     ExpectationState,
     ProofState,
     StatementExpectation,
-    StatementTerms,
 )
 
 DAY: Final = timedelta(days=1)
@@ -35,11 +35,18 @@ def captures() -> QuerySet[Capture]:
 
 def within(stretch: Stretch) -> Q:
     """Captured on these days, each by its lane's own calendar."""
-    zones = _zones()
-    condition = Q(**_between(stretch, ZoneInfo("UTC"))) & ~Q(lane__in=list(zones))
-    for lane, zone in zones.items():
-        condition |= Q(lane=lane, **_between(stretch, zone))
-    return _bounded(condition, [stretch])
+    return on_lane_days(first=stretch.first, last=stretch.last)
+
+
+def without_file(stretch: Stretch | None) -> Q:
+    """On days of which no accepted file is there, whatever stands against the charge; of all days without.
+
+    By the days on which anything was captured, which are kept: so that the few that wait are read, and not
+    all that do not.
+    """
+    days = stretch or Stretch(date.min, date.max)
+    captured = captured_until(day=days.last, since=days.first)
+    return _on(sorted(captured.keys() - set(_arrived(stretch).values_list("lane", "day"))))
 
 
 def of_proof(proof: ProofState, stretch: Stretch | None) -> Q:
@@ -59,7 +66,7 @@ def of_proof(proof: ProofState, stretch: Stretch | None) -> Q:
 
 def tell_proof(rows: Sequence[Capture]) -> None:
     """Fill in the day and the proof of each of a page's rows, by three queries."""
-    zones, utc = _zones(), ZoneInfo("UTC")
+    zones, utc = statement_zones(), ZoneInfo("UTC")
     for row in rows:
         if row.booked_at is not None:
             row.day = row.booked_at.astimezone(zones.get(row.lane, utc)).date()
@@ -79,18 +86,27 @@ def tell_proof(rows: Sequence[Capture]) -> None:
 
 def _covered(stretch: Stretch | None) -> Q:
     """On a day that an accepted file covers: stretches of days, a condition each."""
+    return _on(_arrived(stretch).order_by("lane", "day").values_list("lane", "day"))
+
+
+def _arrived(stretch: Stretch | None) -> QuerySet[StatementExpectation]:
     arrived = StatementExpectation.objects.filter(state=ExpectationState.ARRIVED)
-    if stretch:
-        arrived = arrived.filter(day__gte=stretch.first, day__lte=stretch.last)
-    zones = _zones()
+    return arrived.filter(day__range=(stretch.first, stretch.last)) if stretch else arrived
+
+
+def _on(lane_days: Iterable[LaneDay]) -> Q:
+    """Captured on these days of lanes, which come in order; their outermost times are said once, too."""
+    zones = statement_zones()
     condition, stretches = Q(pk__in=[]), []
-    rows = arrived.order_by("lane", "day").values_list("lane", "day")
-    for lane, days in groupby(rows, key=lambda row: row[0]):
+    for lane, days in groupby(lane_days, key=lambda row: row[0]):
         zone = zones.get(lane, ZoneInfo("UTC"))
         for one in _stretches(day for _, day in days):
-            condition |= Q(lane=lane, **_between(one, zone))
+            condition |= Q(lane=lane) & between(one.first, one.last, zone)
             stretches.append(one)
-    return _bounded(condition, stretches)
+    if not stretches:
+        return condition
+    first = min(stretch.first for stretch in stretches)
+    return around(first, max(stretch.last for stretch in stretches)) & condition
 
 
 def _stretches(days: Iterable[date]) -> Iterator[Stretch]:
@@ -106,30 +122,3 @@ def _stretches(days: Iterable[date]) -> Iterator[Stretch]:
             first = last = day
     if first is not None and last is not None:
         yield Stretch(first, last)
-
-
-def _bounded(condition: Q, stretches: Sequence[Stretch]) -> Q:
-    """The same with the outermost times said once, which is what the index of times is read by."""
-    if not stretches:
-        return condition
-    first = datetime.combine(min(stretch.first for stretch in stretches) - DAY, time(), UTC)
-    last = datetime.combine(max(stretch.last for stretch in stretches) + 2 * DAY, time(), UTC)
-    return Q(booked_at__gte=first, booked_at__lt=last) & condition
-
-
-def _between(stretch: Stretch, zone: ZoneInfo) -> dict[str, datetime]:
-    return {
-        "booked_at__gte": datetime.combine(stretch.first, time(), zone).astimezone(UTC),
-        "booked_at__lt": datetime.combine(stretch.last + DAY, time(), zone).astimezone(UTC),
-    }
-
-
-def _zones() -> Mapping[str, ZoneInfo]:
-    """The lanes whose files have their days in a zone of their own; all others have them in UTC."""
-    zones = {}
-    for lane, name in StatementTerms.objects.values_list("lane", "time_zone"):
-        try:
-            zones[lane] = ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError):
-            zones[lane] = ZoneInfo("UTC")
-    return zones

@@ -164,23 +164,29 @@ def proof_of_day(*, day: date) -> DayProof:
     )
 
 
-def captures_in(*, proof: str, stretch: Stretch | None, lane: str) -> Tally:
-    """How many captures are in this state of proof, by kept figures; empty or None leaves it open."""
+def captures_in(
+    *, proof: str, stretch: Stretch | None, lane: str, is_without_file: bool = False
+) -> Tally:
+    """How many captures are in this state of proof, by kept figures; empty or None leaves it open.
 
-    def is_chosen(at: LaneDay) -> bool:
-        in_days = stretch is None or stretch.first <= at[1] <= stretch.last
-        return in_days and lane in {"", at[0]}
+    `is_without_file` takes those of days that no accepted file covers, whatever their state.
+    """
 
     days = stretch or Stretch(date.min, date.max)
     found = _captures(first=days.first, last=days.last)
+    arrived = StatementExpectation.objects.filter(state=ExpectationState.ARRIVED)
+    covered = set(arrived.values_list("lane", "day"))
+
+    def is_chosen(at: LaneDay) -> bool:
+        in_days = stretch is None or stretch.first <= at[1] <= stretch.last
+        return in_days and lane in {"", at[0]} and not (is_without_file and at in covered)
+
     captured = {at: tally for at, tally in found.items() if is_chosen(at)}
     if proof not in ProofState.values:
         return _sum(captured.values())
     against = {at: t for at, t in _captures_with_discrepancies().items() if is_chosen(at)}
     if proof == ProofState.DISCREPANT:
         return _sum(against.values())
-    arrived = StatementExpectation.objects.filter(state=ExpectationState.ARRIVED)
-    covered = set(arrived.values_list("lane", "day"))
     is_proved = proof == ProofState.PROVED
     agreeing = (
         _less(t, against.get(at)) for at, t in captured.items() if (at in covered) == is_proved

@@ -1,11 +1,12 @@
 """Which files are owed, by processors and by our banks, for which days, and when they are late."""
 
-from collections.abc import Iterable
-from datetime import UTC, date, datetime, time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
 
 from checkout.clock import Ages, Moment
 from settlements.models import (
@@ -83,10 +84,45 @@ def note_bank_days(accounts: Iterable[str]) -> None:
 def statement_zone(lane: str) -> ZoneInfo:
     """The zone in which a lane's files have their days; UTC where its terms name none we know."""
     terms = StatementTerms.objects.filter(lane=lane).first()
+    return _zone(terms.time_zone if terms else "UTC")
+
+
+def statement_zones() -> Mapping[str, ZoneInfo]:
+    """Those of the lanes that have terms; all others have their days in UTC."""
+    terms = StatementTerms.objects.values_list("lane", "time_zone")
+    return {lane: _zone(name) for lane, name in terms}
+
+
+def _zone(name: str) -> ZoneInfo:
     try:
-        return ZoneInfo(terms.time_zone if terms else "UTC")
+        return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
         return ZoneInfo("UTC")
+
+
+def on_lane_days(*, first: date, last: date, lane: str = "lane", at: str = "booked_at") -> Q:
+    """On these days, both included, each row by the calendar of its lane; `lane` and `at` are columns.
+
+    The outermost times are said once, too: an index of times is read by them.
+    """
+    zones = statement_zones()
+    condition = between(first, last, ZoneInfo("UTC"), at=at) & ~Q(**{f"{lane}__in": list(zones)})
+    for name, zone in zones.items():
+        condition |= Q(**{lane: name}) & between(first, last, zone, at=at)
+    return around(first, last, at=at) & condition
+
+
+def between(first: date, last: date, zone: ZoneInfo, *, at: str = "booked_at") -> Q:
+    """On these days of a zone, both included."""
+    start = datetime.combine(first, time(), zone).astimezone(UTC)
+    end = datetime.combine(last + timedelta(days=1), time(), zone).astimezone(UTC)
+    return Q(**{f"{at}__gte": start, f"{at}__lt": end})
+
+
+def around(first: date, last: date, *, at: str = "booked_at") -> Q:
+    """On these days or a day beside them (UTC): whatever the zone, theirs lie within."""
+    day = timedelta(days=1)
+    return between(first - day, last + day, ZoneInfo("UTC"), at=at)
 
 
 def day_start(*, lane: str, day: date) -> datetime:

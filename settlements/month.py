@@ -24,15 +24,29 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django.db import connection
-from django.db.models import Q, Sum
+from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Sum, When
+from django.db.models.functions import Coalesce
 
 from checkout import tallies
 from checkout.gateways import DeclineClass
 from checkout.models import ChargeState
 from checkout.tallies import Tally
-from settlements.models import NOTHING, STANDING, Code, Discrepancy, Kind
+from settlements.expectations import on_lane_days
+from settlements.models import (
+    NOTHING,
+    STANDING,
+    Code,
+    Decision,
+    Discrepancy,
+    Kind,
+    LineType,
+    MatchedAttempt,
+    Payout,
+    PayoutCredit,
+)
 
 DAY: Final = timedelta(days=1)
+FEE_LINES: Final = (LineType.FEE, LineType.DISPUTE_FEE)
 
 
 @dataclass(frozen=True)
@@ -54,9 +68,9 @@ class Billed:
 
 @dataclass(frozen=True)
 class Held:
-    """What processors and banks had not passed on at the end of a day, USD; a balance counts nothing."""
+    """What processors and banks had not passed on at the end of a day, USD; of a lane's files one counts."""
 
-    balance: Decimal
+    balance: Tally
     on_the_way: Tally
 
 
@@ -97,8 +111,8 @@ class Landed:
 
     @property
     def remainder(self) -> Decimal:
-        held_before = self.before.balance + self.before.on_the_way.usd
-        held_after = self.awaiting.usd + self.after.balance + self.after.on_the_way.usd
+        held_before = self.before.balance.usd + self.before.on_the_way.usd
+        held_after = self.awaiting.usd + self.after.balance.usd + self.after.on_the_way.usd
         captured = self.captured.usd + self.corrected.usd
         kept = self.kept + self.at_bank.usd
         return captured + kept + held_before - held_after - self.bank.usd
@@ -113,7 +127,7 @@ class Landed:
                 self.told.usd + self.corrected.usd - self.charges.usd
             ),
             "balances of the files that do not follow from their lines": (
-                self.before.balance + lines - self.after.balance
+                self.before.balance.usd + lines - self.after.balance.usd
             ),
             "payout lines that no payout holds: not gathered yet, or without a name": (
                 self.paid.usd - self.left.usd
@@ -158,21 +172,18 @@ def landed_in(*, first: date, last: date) -> Landed:
     """What was captured, kept back, paid out and credited on these days, both included."""
     days = {"first": first, "last": last}
     captured = {told: Tally(count, usd) for told, count, usd in _rows(_CAPTURED, **days)}
-    lines = {kind: (count, gross, fee) for kind, count, gross, fee in _rows(_LINES, **days)}
-    fees = sum((fee for kind, (_, _, fee) in lines.items() if kind != "payout"), NOTHING)
-    of_fees = _of(lines, "fee", "dispute_fee")
-    charges, payouts = _of(lines, "charge"), lines.get("payout", (0, NOTHING, NOTHING))
+    lines = {kind: Lines(*sums) for kind, *sums in _rows(_LINES, **days)}
+    payouts = lines.pop("payout", Lines())
     return Landed(
         told=captured.get(True, Tally()),
-        corrected=_tally(_CORRECTED, **days),
+        corrected=_corrected(**days),
         awaiting=captured.get(False, Tally()),
-        charges=charges,
+        charges=_of(lines, "charge"),
         refunds=_of(lines, "refund"),
         disputes=_of(lines, "dispute", "reversal"),
-        # A fee is a line of its own, or a column of another line.
-        fees=Tally(charges.count + of_fees.count, of_fees.usd - fees),
+        fees=_fees(lines),
         others=_of(lines, "adjustment", "reserve_hold", "reserve_release"),
-        paid=Tally(payouts[0], payouts[2] - payouts[1]),
+        paid=Tally(payouts.count, payouts.fee - payouts.gross),
         left=_tally(_LEFT, **days),
         before=_held(first - DAY),
         after=_held(last),
@@ -203,14 +214,77 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def _of(lines: Mapping[str, tuple[int, Decimal, Decimal]], *kinds: str) -> Tally:
+@dataclass(frozen=True)
+class Lines:
+    """Lines of one type: how many, how many of them bore a fee, and both columns in USD."""
+
+    count: int = 0
+    bearing: int = 0
+    gross: Decimal = NOTHING
+    fee: Decimal = NOTHING
+
+
+def _of(lines: Mapping[str, Lines], *kinds: str) -> Tally:
     found = [lines[kind] for kind in kinds if kind in lines]
-    return Tally(sum(line[0] for line in found), sum((line[1] for line in found), NOTHING))
+    return Tally(sum(each.count for each in found), sum((each.gross for each in found), NOTHING))
+
+
+def _fees(lines: Mapping[str, Lines]) -> Tally:
+    """A fee is a line of its own, or a column of another line: of every charge, of what else bore one."""
+    own = _of(lines, *FEE_LINES)
+    others = [each for kind, each in lines.items() if kind not in (*FEE_LINES, "charge")]
+    count = own.count + _of(lines, "charge").count + sum(each.bearing for each in others)
+    return Tally(count, own.usd - sum((each.fee for each in lines.values()), NOTHING))
 
 
 def _held(day: date) -> Held:
-    ((balance,),) = _rows(_BALANCES, day=day)
-    return Held(balance=balance, on_the_way=_tally(_ON_THE_WAY, day=day))
+    balances = balances_at(day)
+    way = on_the_way(day).aggregate(count=Count("pk"), usd=Sum("under_way"))
+    return Held(
+        balance=Tally(len(balances), sum(balances.values(), NOTHING)),
+        on_the_way=Tally(way["count"], way["usd"] or NOTHING),
+    )
+
+
+def balances_at(day: date) -> Mapping[int, Decimal]:
+    """By the file that says it, what the processor of each lane held at the end of a day, USD."""
+    return dict(_rows(_BALANCES, day=day))
+
+
+def on_the_way(day: date) -> QuerySet[Any]:
+    """Payouts on their way to the bank at the end of a day; `under_way` is what of each, USD.
+
+    What left and was not credited, less what was credited before the file says that it left. What left
+    and was credited with another amount is on no way: it is in the remainder.
+    """
+    credits = PayoutCredit.objects.filter(payout=OuterRef("pk"))
+    by_then = credits.annotate(on=Coalesce("entry__value_on", "entry__booked_on"))
+    credited = by_then.filter(on__lte=day).values("payout").annotate(usd=Sum("entry__net"))
+    left = Q(value_on__lte=day)
+    not_left = Q(value_on__isnull=True) | Q(value_on__gt=day)
+    # What landed by then has left by then, too; so that of all there were few are looked at.
+    open_then = Q(landed_on__isnull=True) | Q(landed_on__gt=day) | Q(value_on__gt=day)
+    rows = Payout.objects.filter(open_then).annotate(credited=Subquery(credited.values("usd")))
+    return rows.filter(
+        (left & Q(credited__isnull=True) & ~Q(paid=0)) | (not_left & Q(credited__isnull=False))
+    ).annotate(under_way=Case(When(left, then=F("paid")), default=-F("credited")))
+
+
+def corrected_in(*, first: date, last: date) -> QuerySet[MatchedAttempt]:
+    """Captures of these days of which two people booked a difference, with matches by hand.
+
+    By the capture's own day. One that was in doubt was captured with its correction already. What was
+    posted stands in the books, also of a match that is believed no more, until that is taken apart.
+    """
+    matched = MatchedAttempt.objects.filter(
+        ~Q(correction=0), in_force=True, was_open=False, proposal__decision=Decision.APPROVED
+    ).annotate(at=Coalesce("attempt__booked_at", "attempt__ended_at"))
+    return matched.filter(on_lane_days(first=first, last=last, lane="attempt__lane", at="at"))
+
+
+def _corrected(*, first: date, last: date) -> Tally:
+    found = corrected_in(first=first, last=last).aggregate(count=Count("pk"), usd=Sum("correction"))
+    return Tally(found["count"], found["usd"] or NOTHING)
 
 
 def _tally(sql: str, **values: Any) -> Tally:
@@ -246,18 +320,6 @@ _CAPTURED: Final = """
     GROUP BY 1
 """
 
-# By the capture's own day. One that was in doubt was captured with its correction already. What was
-# posted stands in the books, also of a match that is believed no more, until that is taken apart.
-_CORRECTED: Final = """
-    SELECT count(*), coalesce(sum(m.correction), 0.00)
-    FROM settlements_matchedattempt m
-    JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
-    JOIN checkout_attempt a ON a.id = m.attempt_id
-    WHERE m.in_force AND NOT m.was_open AND m.correction <> 0
-      AND (coalesce(a.booked_at, a.ended_at) AT TIME ZONE settlements_statement_zone(a.lane))::date
-        BETWEEN %(first)s AND %(last)s
-"""
-
 # A file is added up from its payouts' parts when they hold every line but payouts, and it lies within
 # the month; its charges' fees are then what the parts' fees do not owe to other lines.
 _LINES: Final = """
@@ -269,7 +331,8 @@ _LINES: Final = """
       FROM settlements_statementimport f LEFT JOIN zones z ON z.lane = f.lane
       WHERE f.state = 'accepted' AND f.last_day >= %(first)s AND f.first_day <= %(last)s
     ), others AS MATERIALIZED (
-      SELECT f.id, l.type, count(*) AS count, sum(l.gross) AS gross, sum(l.fee) AS fee
+      SELECT f.id, l.type, count(*) AS count, count(*) FILTER (WHERE l.fee <> 0) AS bearing,
+             sum(l.gross) AS gross, sum(l.fee) AS fee
       FROM files f JOIN settlements_statementline l ON l.statement_id = f.id
       WHERE l.type <> 'charge' AND (f.is_within OR (l.booked_at AT TIME ZONE f.zone)::date
         BETWEEN %(first)s AND %(last)s)
@@ -298,50 +361,35 @@ _LINES: Final = """
         AND (f.is_within OR (l.booked_at AT TIME ZONE f.zone)::date
           BETWEEN %(first)s AND %(last)s)
     )
-    SELECT 'charge', coalesce(sum(count), 0)::bigint, coalesce(sum(gross), 0.00),
+    SELECT 'charge', coalesce(sum(count), 0)::bigint, 0, coalesce(sum(gross), 0.00),
            coalesce(sum(fee), 0.00) FROM charges
     UNION ALL
-    SELECT type, sum(count)::bigint, sum(gross), sum(fee) FROM others GROUP BY 1
+    SELECT type, sum(count)::bigint, sum(bearing)::bigint, sum(gross), sum(fee)
+    FROM others GROUP BY 1
 """
 
-# Accepted files of a lane follow one another without a gap. Before the first, its own opening.
+# Accepted files of a lane follow one another without a gap: the last that began by the day counts, and
+# before the first of all its own opening.
 _BALANCES: Final = """
     WITH lanes AS (
       SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementimport
       WHERE state = 'accepted' GROUP BY lane
     )
-    SELECT coalesce(sum(coalesce(
-      (SELECT f.opening + coalesce((
-           SELECT sum(l.net) FROM settlements_statementline l
-           WHERE l.statement_id = f.id AND (l.booked_at AT TIME ZONE k.zone)::date <= %(day)s), 0.00)
-       FROM settlements_statementimport f
-       WHERE f.lane = k.lane AND f.state = 'accepted'
-         AND f.first_day <= %(day)s AND f.last_day > %(day)s),
-      (SELECT f.closing FROM settlements_statementimport f
-       WHERE f.lane = k.lane AND f.state = 'accepted' AND f.last_day <= %(day)s
-       ORDER BY f.last_day DESC LIMIT 1),
-      (SELECT f.opening FROM settlements_statementimport f
-       WHERE f.lane = k.lane AND f.state = 'accepted' ORDER BY f.first_day LIMIT 1))), 0.00)
-    FROM lanes k
+    SELECT f.id, CASE
+      WHEN f.first_day > %(day)s THEN f.opening
+      WHEN f.last_day <= %(day)s THEN f.closing
+      ELSE f.opening + coalesce((
+        SELECT sum(l.net) FROM settlements_statementline l
+        WHERE l.statement_id = f.id AND (l.booked_at AT TIME ZONE k.zone)::date <= %(day)s), 0.00)
+      END
+    FROM lanes k CROSS JOIN LATERAL (
+      SELECT id, first_day, last_day, opening, closing FROM settlements_statementimport
+      WHERE lane = k.lane AND state = 'accepted'
+      ORDER BY first_day > %(day)s, abs(first_day - %(day)s) LIMIT 1
+    ) f
+    WHERE f.first_day <= %(day)s OR f.opening <> 0
 """
 
-# Left and not credited, less what was credited before the file says that it left. What left and was
-# credited with another amount is on no way: it is in the remainder.
-_ON_THE_WAY: Final = """
-    SELECT count(*), coalesce(sum(CASE WHEN way.has_left THEN way.paid ELSE -way.credited END), 0.00)
-    FROM (
-      SELECT p.paid, coalesce(p.value_on <= %(day)s, false) AS has_left, c.credited
-      FROM settlements_payout p
-      CROSS JOIN LATERAL (
-        SELECT sum(e.net) AS credited FROM settlements_payoutcredit c
-        JOIN settlements_bankentry e ON e.id = c.entry_id
-        WHERE c.payout_id = p.id AND coalesce(e.value_on, e.booked_on) <= %(day)s
-      ) c
-      WHERE p.landed_on IS NULL OR p.landed_on > %(day)s OR p.value_on > %(day)s
-    ) way
-    WHERE way.has_left AND way.credited IS NULL AND way.paid <> 0
-       OR NOT way.has_left AND way.credited IS NOT NULL
-"""
 _LEFT: Final = """
     SELECT count(*), coalesce(sum(paid), 0.00) FROM settlements_payout
     WHERE value_on BETWEEN %(first)s AND %(last)s

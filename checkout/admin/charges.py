@@ -7,7 +7,7 @@ from typing import Any, Final
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -28,6 +28,7 @@ from checkout.desk import (
 )
 from checkout.filters import filter_by_link, fixed_filter, month_filter
 from checkout.gateways import DeclineClass
+from checkout.lists import Total
 from checkout.models import (
     UNCOLLECTED,
     Attempt,
@@ -79,6 +80,34 @@ DeclineFilter = fixed_filter(
         )
         for each in DeclineClass
     },
+)
+# Streamed along the index of its class and month: each probes its charge's own attempts.
+_FIRST: Final = Q(outcome=AttemptOutcome.DECLINED) & (
+    Q(round=1, number=1)
+    | Q(
+        ~Exists(
+            Attempt.objects.filter(
+                Q(round__lt=OuterRef("round"))
+                | Q(round=OuterRef("round"), number__lt=OuterRef("number")),
+                charge=OuterRef("charge"),
+                outcome=AttemptOutcome.DECLINED,
+            )
+        )
+    )
+)
+_COLLECTED: Final = Attempt.objects.filter(
+    charge=OuterRef("charge"), outcome=AttemptOutcome.CAPTURED
+)
+_FIRST_DECLINES: Final[dict[str, Q]] = {"yes": _FIRST, "collected": _FIRST & Q(Exists(_COLLECTED))}
+# By link alone, from the month's recovery: without a class and a month it would read all there are.
+FirstFilter = filter_by_link(
+    "first",
+    "first decline of its charge",
+    lambda which: _FIRST_DECLINES[which],
+    read=lambda text: text if text in _FIRST_DECLINES else "",
+    total={
+        "collected": Total(Subquery(_COLLECTED.values("captured_amount")), "collected later")
+    }.get,
 )
 BilledFilter = month_filter(
     "month",
@@ -342,7 +371,7 @@ class AttemptAdmin(ReadOnlyAdmin):
         "captured",
     )
     list_display_links = ("short_id",)
-    list_filter = (OutcomeFilter, DeclineFilter, BookedFilter)
+    list_filter = (OutcomeFilter, DeclineFilter, BookedFilter, FirstFilter)
     ordering = ("-started_at", "-id")
     search_fields = ("id",)
     search_help_text = "The id of an attempt (the merchant reference) or of a charge"

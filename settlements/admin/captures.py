@@ -19,7 +19,7 @@ from checkout.desk import ReadOnlyAdmin, as_uuid, badge, by_id, money
 from checkout.models import Charge
 from checkout.targets import creators_named
 from settlements.admin.proof import proof_link
-from settlements.captures import captures, of_proof, tell_proof, within
+from settlements.captures import captures, of_proof, tell_proof, within, without_file
 from settlements.days import Stretch, captures_in
 from settlements.models import Capture, ProofState
 
@@ -27,9 +27,12 @@ from settlements.models import Capture, ProofState
 TO: Final = ".."
 
 
-def captures_link(*, proof: str = "", stretch: Stretch | None = None, lane: str = "") -> str:
-    """The address of the list of exactly these captures."""
-    chosen = {"proof": proof, "days": _named(stretch) if stretch else "", "lane": lane}
+def captures_link(
+    *, proof: str = "", stretch: Stretch | None = None, lane: str = "", file: str = ""
+) -> str:
+    """The address of the list of exactly these captures; `file` is "no" for days without an accepted one."""
+    days = _named(stretch) if stretch else ""
+    chosen = {"proof": proof, "days": days, "lane": lane, "file": file}
     query = urlencode({name: value for name, value in chosen.items() if value}, safe=":")
     return f"{reverse('admin:settlements_capture_changelist')}?{query}"
 
@@ -99,6 +102,21 @@ class LaneFilter(admin.SimpleListFilter):
         return queryset.filter(lane=self.value()) if self.value() else queryset
 
 
+class FileFilter(admin.SimpleListFilter):
+    """What awaits its day's file: also what a discrepancy stands against, which is discrepant for home."""
+
+    title = "file of its day"
+    parameter_name = "file"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("no", "not accepted")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() != "no":
+            return queryset
+        return queryset.filter(without_file(_stretch_of(request)))
+
+
 @admin.register(Capture)
 class CaptureAdmin(ReadOnlyAdmin):
     list_display = (
@@ -111,7 +129,7 @@ class CaptureAdmin(ReadOnlyAdmin):
         "shown_proof",
     )
     list_display_links = None
-    list_filter = (ProofFilter, DaysFilter, LaneFilter)
+    list_filter = (ProofFilter, FileFilter, DaysFilter, LaneFilter)
     list_select_related = ("creator",)
     ordering = ("-booked_at", "-id")
     search_fields = ("id",)
@@ -140,6 +158,7 @@ class CaptureAdmin(ReadOnlyAdmin):
                     proof=request.GET.get("proof", ""),
                     stretch=_stretch_of(request),
                     lane=request.GET.get("lane", ""),
+                    is_without_file=request.GET.get("file") == "no",
                 )
                 context["printed"] = replace(
                     context["printed"],

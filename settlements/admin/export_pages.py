@@ -95,7 +95,12 @@ def writer_of(run: ExportRun, progress: Progress) -> Callable[[Path], Figures]:
         today = wiring.clock().business_now().date()
         month = month_of(QueryDict(run.query)["month"])
         return journal_writer(month=month, today=today, progress=progress)
-    wanted = chosen_by_page(named(found.what), ids=ids_of(found.rows), in_words=found.words)
+    wanted = chosen_by_page(
+        named(found.what),
+        ids=ids_of(found.rows),
+        in_words=found.words,
+        usd_of=found.printed.usd_of,
+    )
     return list_writer(wanted=wanted, form=ExportForm(run.form), progress=progress)
 
 

@@ -20,7 +20,9 @@ from checkout.desk import money
 from checkout.models import ChargeState
 from checkout.page import Printed, in_snapshot, month_named, months_before
 from checkout.tallies import Tally
-from settlements.month import Billed, Landed, Recovery, billed_in, landed_in, recovery_in
+from settlements.admin.captures import captures_link
+from settlements.days import Stretch
+from settlements.month import DAY, Billed, Held, Landed, Recovery, billed_in, landed_in, recovery_in
 
 RIGHTS: Final = (
     "checkout.view_charge",
@@ -50,13 +52,13 @@ class Row:
     sign: str
     words: str
     by: str
-    count: int | None
+    count: int
     usd: Decimal
     link: str
 
     @property
     def count_shown(self) -> str:
-        return "" if self.count is None else f"{self.count:,}"
+        return f"{self.count:,}"
 
     @property
     def usd_shown(self) -> str:
@@ -105,7 +107,7 @@ def _figures(chosen: str, first: date, last: date, *, now: Moment) -> dict[str, 
         "billing_desk": f"{_list('settlements_discrepancy')}?standing=yes&kind__exact=billing",
         "succeeded": money(billed.states[ChargeState.SUCCEEDED].usd),
         "otherwise": f"{landed.captured.usd - billed.states[ChargeState.SUCCEEDED].usd:+,.2f}",
-        "landed": list(_landed(landed, chosen)),
+        "landed": list(_landed(landed, chosen, Stretch(first, last))),
         "landed_remainder": _remainder(landed.remainder),
         "causes": [(words, money(usd)) for words, usd in landed.causes.items() if usd],
         "ages": list(_ages(ages)),
@@ -132,19 +134,13 @@ def _states(billed: Billed, chosen: str) -> Iterator[Row]:
         yield Row("+" if n else "=", words, "billing date", tally.count, tally.usd, link)
 
 
-def _landed(landed: Landed, chosen: str) -> Iterator[Row]:
+def _landed(landed: Landed, chosen: str, days: Stretch) -> Iterator[Row]:
     """The equation's lines, each as it is added or taken; what is kept back is shown without its sign."""
     lines, booked = _list("settlements_statementline"), "booking date, lane's zone"
-    yield Row(
-        "",
-        "captured, by our records",
-        booked,
-        landed.captured.count,
-        landed.captured.usd,
-        f"{_list('checkout_attempt')}?outcome=captured&booked={chosen}",
-    )
+    ours, captured = landed.captured, captures_link(stretch=days)
+    yield Row("", "captured, by our records", booked, ours.count, ours.usd, captured)
     if landed.corrected.count:
-        matches = f"{_list('settlements_proposal')}?decision=approved"
+        matches = f"{_list('settlements_proposal')}?corrected={chosen}"
         words = "differences of matches by hand, corrected"
         yield Row("+", words, booked, landed.corrected.count, landed.corrected.usd, matches)
     for name, words, tally in (
@@ -159,23 +155,27 @@ def _landed(landed: Landed, chosen: str) -> Iterator[Row]:
         link = f"{_list('settlements_payout')}?kept={chosen}"
         words = "kept by the bank, accepted by two people"
         yield Row("−", words, "value date", landed.at_bank.count, -landed.at_bank.usd, link)
-    yield from _held(landed, chosen)
+    yield from _held(landed, days)
     credited = f"{_list('settlements_bankentry')}?credited={chosen}"
     yield Row("=", "bank", "value date", landed.bank.count, landed.bank.usd, credited)
 
 
-def _held(landed: Landed, chosen: str) -> Iterator[Row]:
+def _held(landed: Landed, days: Stretch) -> Iterator[Row]:
     """Not yet paid out: carried in from the month before, and carried on into the next."""
-    files, payouts = _list("settlements_statementimport"), _list("settlements_payout")
-    days = f"{_list('settlements_statementexpectation')}?month={chosen}"
-    before, after, late = landed.before, landed.after, landed.awaiting
-    start, end = "end of the month before", "end of the month"
-    way = "not paid out: on the way to the bank"
-    yield Row("+", "not paid out: at the processors", start, None, before.balance, files)
-    yield Row("+", way, start, before.on_the_way.count, before.on_the_way.usd, payouts)
-    yield Row("−", "not paid out: no file of the day yet", end, late.count, late.usd, days)
-    yield Row("−", "not paid out: at the processors", end, None, after.balance, files)
-    yield Row("−", way, end, after.on_the_way.count, after.on_the_way.usd, payouts)
+    late, awaited = landed.awaiting, captures_link(stretch=days, file="no")
+    yield from _not_passed_on("+", landed.before, "end of the month before", days.first - DAY)
+    end = "end of the month"
+    yield Row("−", "not paid out: no file of the day yet", end, late.count, late.usd, awaited)
+    yield from _not_passed_on("−", landed.after, end, days.last)
+
+
+def _not_passed_on(sign: str, held: Held, by: str, day: date) -> Iterator[Row]:
+    """What processors hold, by the file of each lane that says so, and the payouts that left them."""
+    at, way = held.balance, held.on_the_way
+    files = f"{_list('settlements_statementimport')}?held={day}"
+    yield Row(sign, "not paid out: at the processors", by, at.count, at.usd, files)
+    payouts = f"{_list('settlements_payout')}?on_the_way={day}"
+    yield Row(sign, "not paid out: on the way to the bank", by, way.count, way.usd, payouts)
 
 
 def _ages(found: Any) -> Iterator[Row]:
@@ -187,11 +187,13 @@ def _ages(found: Any) -> Iterator[Row]:
 
 
 def _recovered(each: Recovery, chosen: str) -> dict[str, Any]:
-    query = urlencode({"decline": each.decline_class, "booked": chosen})
+    query = {"decline": each.decline_class, "booked": chosen}
+    declined = _list("checkout_attempt")
     part = each.collected.count * 1000 // each.declined.count
     return {
         "words": each.decline_class.replace("_", " ") or "no class",
-        "link": f"{_list('checkout_attempt')}?{query}",
+        "link": f"{declined}?{urlencode(query | {'first': 'yes'})}",
+        "collected_link": f"{declined}?{urlencode(query | {'first': 'collected'})}",
         "count": f"{each.declined.count:,}",
         "usd": money(each.declined.usd),
         "collected": f"{each.collected.count:,}",

@@ -26,11 +26,13 @@ from checkout.desk import (
     reason_below,
     require_right,
 )
-from checkout.filters import fixed_filter
+from checkout.filters import filter_by_link, fixed_filter
+from checkout.page import month_named
 from settlements import matching, resolving
 from settlements.admin.matching import match_of_proposal
 from settlements.admin.proof import proof_link
 from settlements.models import Decision, Proposal, ProposalItem, Way, digest_of
+from settlements.month import corrected_in
 
 DECISION_BADGES: Final = {
     Decision.OPEN: "open",
@@ -53,6 +55,14 @@ DecisionFilter = fixed_filter(
         "refused": ("refused", Q(decision="refused")),
         "withdrawn": ("withdrawn", Q(decision="withdrawn")),
     },
+)
+CorrectedFilter = filter_by_link(
+    "corrected",
+    "corrected captures of",
+    lambda month: Q(
+        pk__in=corrected_in(first=month[0], last=month[1]).values("proposal"),
+    ),
+    read=month_named,
 )
 
 
@@ -81,7 +91,7 @@ class ProposalAdmin(ReadOnlyAdmin):
         "decided_by",
     )
     list_display_links = ("proposed_at",)
-    list_filter = (DecisionFilter,)
+    list_filter = (DecisionFilter, CorrectedFilter)
     ordering = ("-proposed_at", "-id")
     total_of = "net"
 

@@ -1,16 +1,19 @@
 """What finance reads: statement lines, the files expected, schedules, fees, passes."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
+from decimal import Decimal
 from typing import Final
 
 from django.contrib import admin
-from django.db.models import Max, Min, Q
+from django.db.models import Case, F, Max, Min, Q, When
 from django.http import HttpRequest
 
 from checkout.desk import ReadOnlyAdmin, as_uuid
-from checkout.filters import fixed_filter, month_filter
+from checkout.filters import filter_by_link, fixed_filter, month_filter
+from checkout.lists import Total
 from checkout.models import Attempt
 from checkout.targets import creators_named
+from settlements.expectations import on_lane_days
 from settlements.models import (
     ExpectationState,
     FeeTerms,
@@ -24,10 +27,13 @@ from settlements.models import (
     StatementImport,
     StatementLine,
 )
+from settlements.month import FEE_LINES
 
 T = LineType
-DAY: Final = timedelta(days=1)
-# What the lines of one figure of the month are; a fee is also what a line of another type bore.
+_GROSS: Final = Total("gross", "gross")
+# What the lines of one figure of the month are, and which part of them it adds up, so that all parts
+# together are what the lines but payouts come to. A fee is a line of its own, or what another bore: of
+# charges all are listed, as the figure counts them.
 WhatFilter = fixed_filter(
     "what",
     "what it is",
@@ -35,12 +41,22 @@ WhatFilter = fixed_filter(
         "charges": ("charges", Q(type=T.CHARGE)),
         "refunds": ("refunds", Q(type=T.REFUND)),
         "disputes": ("disputes", Q(type__in=[T.DISPUTE, T.REVERSAL])),
-        "fees": ("fees", Q(type__in=[T.FEE, T.DISPUTE_FEE]) | ~Q(fee=0)),
+        "fees": (
+            "fees",
+            Q(type__in=[T.CHARGE, *FEE_LINES]) | (~Q(fee=0) & ~Q(type=T.PAYOUT)),
+        ),
         "others": (
             "adjustments and reserves",
             Q(type__in=[T.ADJUSTMENT, T.RESERVE_HOLD, T.RESERVE_RELEASE]),
         ),
         "payouts": ("payouts", Q(type=T.PAYOUT)),
+    },
+    totals={
+        **dict.fromkeys(("charges", "refunds", "disputes", "others"), _GROSS),
+        "fees": Total(
+            Case(When(type__in=FEE_LINES, then=F("gross")), default=Decimal("0.00")) - F("fee"),
+            "fees",
+        ),
     },
 )
 
@@ -51,18 +67,18 @@ def _booked_in(first: date, last: date) -> Q:
     Their ids lie close together, so that of the index by file this stretch alone is read.
     """
     files = StatementImport.objects.filter(
-        state=ImportState.ACCEPTED, last_day__gte=first - DAY, first_day__lte=last + DAY
+        state=ImportState.ACCEPTED, last_day__gte=first, first_day__lte=last
     ).aggregate(lowest=Min("pk"), highest=Max("pk"))
     return Q(
         statement__state=ImportState.ACCEPTED,
         statement_id__gte=files["lowest"] or 0,
         statement_id__lte=files["highest"] or 0,
-        booked_at__gte=datetime.combine(first, time(), UTC),
-        booked_at__lt=datetime.combine(last + DAY, time(), UTC),
-    )
+    ) & on_lane_days(first=first, last=last, lane="statement__lane")
 
 
-BookedFilter = month_filter("booked", "month it was booked (UTC), in accepted files", _booked_in)
+BookedFilter = month_filter(
+    "booked", "month it was booked (lane's zone), in accepted files", _booked_in
+)
 ThereFilter = fixed_filter(
     "there",
     "whether it is there",
@@ -72,6 +88,8 @@ ThereFilter = fixed_filter(
     },
 )
 DayFilter = month_filter("month", "month", lambda first, last: Q(day__gte=first, day__lte=last))
+OnFilter = filter_by_link("on", "day", lambda day: Q(day=day))
+LaneFilter = filter_by_link("lane", "lane", lambda lane: Q(lane=lane), read=str)
 
 
 @admin.register(StatementLine)
@@ -102,7 +120,7 @@ class StatementLineAdmin(ReadOnlyAdmin):
 @admin.register(StatementExpectation)
 class StatementExpectationAdmin(ReadOnlyAdmin):
     list_display = ("day", "lane", "due_at", "state", "statement")
-    list_filter = ("state", ThereFilter, DayFilter)
+    list_filter = ("state", ThereFilter, DayFilter, OnFilter, LaneFilter)
     list_select_related = ("statement",)
     ordering = ("-day", "lane")
 

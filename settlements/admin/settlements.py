@@ -3,12 +3,13 @@
 from datetime import date
 
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout.desk import ReadOnlyAdmin, ReadOnlyInline, as_uuid, badge, by_id, money
 from checkout.filters import filter_by_link, fixed_filter
+from checkout.lists import Total
 from checkout.page import month_named
 from checkout.targets import creators_named
 from settlements.admin.booked import in_the_books
@@ -20,6 +21,7 @@ from settlements.models import (
     Settlement,
     SettlementLine,
 )
+from settlements.month import on_the_way
 
 PayoutStateFilter = fixed_filter(
     "standing",
@@ -44,6 +46,15 @@ KeptFilter = filter_by_link(
     "kept by the bank in",
     lambda month: ~Q(kept=0) & Q(landed_on__range=month),
     read=month_named,
+    total=lambda _: Total("kept", "kept by the bank"),
+)
+OnTheWayFilter = filter_by_link(
+    "on_the_way",
+    "on the way to the bank at the end of",
+    lambda day: Q(pk__in=on_the_way(day).values("pk")),
+    total=lambda day: Total(
+        Subquery(on_the_way(day).filter(pk=OuterRef("pk")).values("under_way")), "on the way"
+    ),
 )
 LaneFilter = filter_by_link("lane", "lane", lambda lane: Q(lane=lane), read=str)
 
@@ -139,7 +150,14 @@ class PayoutAdmin(ReadOnlyAdmin):
         "kept",
         "shown_state",
     )
-    list_filter = (PayoutStateFilter, LeftFilter, LandedFilter, KeptFilter, LaneFilter)
+    list_filter = (
+        PayoutStateFilter,
+        LeftFilter,
+        LandedFilter,
+        KeptFilter,
+        OnTheWayFilter,
+        LaneFilter,
+    )
     ordering = ("-value_on", "-id")
     total_of = "net"
     search_fields = ("reference",)

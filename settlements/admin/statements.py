@@ -4,6 +4,7 @@ An upload is read before anything is stored; what is shown is imported by the sa
 """
 
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from functools import wraps
 from typing import Any, Final
@@ -13,7 +14,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
+from django.db.models import Case, Q, Value, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -33,7 +34,8 @@ from checkout.desk import (
     money,
     reason_below,
 )
-from checkout.filters import month_filter
+from checkout.filters import filter_by_link, month_filter
+from checkout.lists import Total
 from settlements.admin.booked import in_the_books
 from settlements.arrivals import BANK, Account
 from settlements.banking import BankPreview
@@ -52,6 +54,7 @@ from settlements.models import (
     StatementTerms,
     StatementUpload,
 )
+from settlements.month import balances_at
 from settlements.uploads import (
     NotUploaded,
     confirm_upload,
@@ -152,6 +155,20 @@ def _limited(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     return checked
 
 
+def _balances(day: date) -> Total:
+    """What each file says that its processor held; a lane has one of them, so they are few."""
+    cases = [When(pk=pk, then=Value(usd)) for pk, usd in balances_at(day).items()]
+    return Total(Case(*cases, default=Decimal("0.00")), "held")
+
+
+HeldFilter = filter_by_link(
+    "held",
+    "says what the processor held at the end of",
+    lambda day: Q(pk__in=list(balances_at(day))),
+    total=_balances,
+)
+
+
 class DayInline(ReadOnlyInline):
     model = StatementExpectation
     ordering = ("lane", "day")
@@ -169,11 +186,14 @@ class StatementImportAdmin(ReadOnlyAdmin):
         "first_day",
         "last_day",
         "line_count",
+        "opening",
         "movement",
+        "closing",
         "shown_state",
         "reason",
     )
     list_display_links = ("file_name",)
+    list_filter = (HeldFilter,)
     ordering = ("-imported_at", "-id")
     total_of = "movement"
     readonly_fields = ("booked",)

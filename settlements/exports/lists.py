@@ -4,7 +4,7 @@ An order is total (it ends with a key), so that the same rows make the same byte
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -46,6 +46,8 @@ class ExportList:
     total: str
     key: str
     only: str = ""
+    # What a filter of its page adds up instead of `total`, by the name that the page prints.
+    totals: Mapping[str, str] = field(default_factory=dict)
     # What a page's own filter is in words, when it chose the rows.
     chosen_in_words: str = ""
 
@@ -75,13 +77,15 @@ def conditions(wanted: ExportList, given: Mapping[str, object]) -> list[str]:
     return [*([wanted.only] if wanted.only else []), *(wanted.filters[name] for name in given)]
 
 
-def chosen_by_page(wanted: ExportList, *, ids: str, in_words: str) -> ExportList:
+def chosen_by_page(wanted: ExportList, *, ids: str, in_words: str, usd_of: str = "") -> ExportList:
     """The list with exactly the rows that a page shows; `ids` is the SELECT of their ids, whole.
 
-    It takes the place of what the list holds by itself: the page has its own idea of that.
+    It takes the place of what the list holds by itself: the page has its own idea of that, and of what
+    it adds up (`usd_of`, as the page prints it).
     """
     only = f"{wanted.key} IN ({ids.replace('%', '%%')})"
-    return replace(wanted, only=only, chosen_in_words=in_words)
+    total = wanted.totals[usd_of] if usd_of else wanted.total
+    return replace(wanted, only=only, chosen_in_words=in_words, total=total)
 
 
 def _days(column: str) -> dict[str, str]:
@@ -157,6 +161,10 @@ _ATTEMPTS: Final = ExportList(
     order="a.started_at, a.id",
     # What was asked for: that is what the page of attempts adds up.
     total="a.amount",
+    totals={
+        "collected later": """(SELECT c.captured_amount FROM checkout_attempt c
+            WHERE c.charge_id = a.charge_id AND c.outcome = 'captured')""",
+    },
     key="a.id",
 )
 
@@ -219,6 +227,10 @@ _STATEMENT_LINES: Final = ExportList(
     },
     order="s.lane, s.first_day, s.id, l.number",
     total="l.net",
+    totals={
+        "gross": "l.gross",
+        "fees": "CASE WHEN l.type IN ('fee', 'dispute_fee') THEN l.gross ELSE 0.00 END - l.fee",
+    },
     key="l.id",
     only="s.state = 'accepted'",
 )

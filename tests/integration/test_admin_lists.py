@@ -204,6 +204,8 @@ def the_lists_behind_home_read_by_index_too(admin_client: Client) -> None:
         *({"proof": proof} for proof in ProofState.values),
         *({"proof": proof, "days": days} for proof in ProofState.values),
         {"proof": "awaiting", "days": f"{today}..{today}", "lane": "cis"},
+        {"days": f"{today.replace(day=1)}..{today}"},
+        {"days": f"{today.replace(day=1)}..{today}", "file": "no"},
     ]
     for parameter in asked:
         url = f"/admin/settlements/capture/?{urlencode(parameter)}"
@@ -227,6 +229,8 @@ def a_month_and_a_class_are_read_along_an_index_of_their_own(admin_client: Clien
         f"attempt/?outcome=captured&booked={THIS_MONTH}": "attempt_booked",
         f"attempt/?decline=funds&booked={THIS_MONTH}": "attempt_declined",
         "attempt/?decline=never": "attempt_declined",
+        f"attempt/?decline=funds&booked={THIS_MONTH}&first=yes": "attempt_declined",
+        f"attempt/?decline=funds&booked={THIS_MONTH}&first=collected": "attempt_declined",
     }
     for address, index in own.items():
         table = f'FROM "checkout_{address.partition("/")[0]}"'

@@ -116,7 +116,7 @@ SHOWN = [
     ("discrepancies", "settlements_discrepancy", "standing=yes", "difference USD"),
     ("discrepancies", "settlements_discrepancy", "age=month&whose=nobody", "difference USD"),
     ("statement-lines", "settlements_statementline", "", "net USD"),
-    ("statement-lines", "settlements_statementline", "what=charges&booked=2026-01", "net USD"),
+    ("statement-lines", "settlements_statementline", "what=charges&booked=2026-01", "gross USD"),
     ("cases", "checkout_case", "open=yes", "amount USD"),
 ]
 
@@ -138,6 +138,27 @@ def test_r48_the_file_holds_what_the_page_shows(
     assert run.total == sum((Decimal(row[column] or 0) for row in found), Decimal()) == printed.usd
     assert run.words == ("everything" if printed.chosen == "none" else printed.chosen)
     assert run.sha256 == hashlib.sha256((folder / run.file).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("what", "table", "query", "usd"),
+    [
+        ("statement-lines", "settlements_statementline", "what=fees&booked=2026-01", "-0.88"),
+        ("attempts", "checkout_attempt", "first=yes&decline=funds", "5.01"),
+        ("attempts", "checkout_attempt", "first=collected", "0.00"),
+    ],
+)
+def test_r48_the_file_adds_up_the_part_that_the_page_does(
+    world: World, folder: Path, what: str, table: str, query: str, usd: str
+) -> None:
+    """Of a line its fee, of a first decline what was collected later: a part, or another row's."""
+    with pages_at(world.clock):
+        client = member(ANALYST, name="ann")
+        printed = client.get(f"{reverse(f'admin:{table}_changelist')}?{query}").context["printed"]
+        run = made(ask(client, what, query), world, folder)
+
+    assert (run.rows, run.total) == (printed.count, printed.usd)
+    assert printed.usd == Decimal(usd)
 
 
 def test_the_lists_are_not_empty_in_these_tests(world: World, folder: Path) -> None:
