@@ -8,6 +8,7 @@ lock.
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -239,7 +240,8 @@ def draft_of_month(*, month: date, now: Moment, progress: Progress = unwatched) 
         first_day__gte=month,
         first_day__lt=next_month(month),
     )
-    last = days.order_by("-first_day").first()
+    of_days = list(days.order_by("first_day"))
+    last = of_days[-1] if of_days else None
     return Draft(
         span=Span.MONTH,
         first_day=month,
@@ -257,8 +259,11 @@ def draft_of_month(*, month: date, now: Moment, progress: Progress = unwatched) 
                 for each in journal.balances
             ],
             "trial_balance_sha256": write_trial_balance(journal=journal, to=BytesIO()),
-            "days": {f"{each.first_day}": each.sha256 for each in days.order_by("first_day")},
+            "days": {f"{each.first_day}": each.sha256 for each in of_days},
             "open_at_the_end": _tally(Tally(last.carried_count, last.carried_usd)) if last else {},
+            # As the closes of its days say: whatever is learned later is another month's.
+            "in_doubt": last.figures.get("in_doubt", {}) if last else {},
+            "incidents": _incidents(of_days),
         },
         charges={},
         carried=[],
@@ -281,6 +286,13 @@ def _figures_of_day(day: date, now: Moment) -> Json:
         ],
         "incidents": incidents_of(day=day, now=now),
     }
+
+
+def _incidents(of_days: Sequence[BooksClose]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for each in of_days:
+        counts.update(each.figures.get("incidents", {}))
+    return dict(counts)
 
 
 def _tally(tally: Tally) -> Json:
@@ -368,7 +380,7 @@ def _store(draft: Draft, *, by: str, now: Moment) -> BooksClose:
 def _same(present: BooksClose, draft: Draft) -> BooksClose:
     if present.decision == Decision.APPROVED:
         raise NotClosable(f"{present.name} is closed since {present.decided_at:%Y-%m-%d}")
-    if present.sha256 != draft.sha256:
+    if present.sha256 != _as_kept(draft, present).sha256:
         raise NotClosable(
             f"{present.proposed_by} proposed {present.name} already and something else: "
             "withdraw that first"
@@ -438,6 +450,7 @@ def what_changed(*, close: BooksClose, now: Moment, progress: Progress = unwatch
             draft = draft_of_day(day=close.first_day, reasons=reasons, now=now, progress=progress)
     except NotClosable as refusal:
         return f"the books do not balance ({refusal})"
+    draft = _as_kept(draft, close)
     new = [each.item.name for each in draft.carried if each.item.name not in carried]
     gone = sorted(carried.keys() - {each.item.name for each in draft.carried})
     if new:
@@ -451,6 +464,12 @@ def what_changed(*, close: BooksClose, now: Moment, progress: Progress = unwatch
         return f"{moved[0].replace('_', ' ')} changed"
     stood = replace(draft, charges=close.charges)
     return "" if stood.sha256 == close.sha256 else "what is carried over changed"
+
+
+def _as_kept(draft: Draft, close: BooksClose) -> Draft:
+    """With no other figures than the close has: one proposed by an older version keeps fewer of them."""
+    kept = {name: draft.figures.get(name) for name in close.figures}
+    return replace(draft, figures=kept)
 
 
 def _require_open(close: BooksClose) -> None:

@@ -1,10 +1,11 @@
 """What was written down: messages, cases, the books, webhooks, keys, signs of life."""
 
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -23,7 +24,8 @@ from checkout.desk import (
     money,
     short,
 )
-from checkout.filters import fixed_filter
+from checkout.filters import filter_by_link, fixed_filter
+from checkout.lists import Total
 from checkout.models import (
     Account,
     ApiKey,
@@ -38,6 +40,7 @@ from checkout.models import (
     OutboxMessage,
     WebhookDelivery,
 )
+from checkout.page import day_named, month_named
 from checkout.targets import creators_named
 
 OpenFilter = fixed_filter(
@@ -58,6 +61,28 @@ UnpublishedFilter = fixed_filter(
 )
 UnappliedFilter = fixed_filter(
     "applied", "applied", {"no": ("not yet", Q(applied_at__isnull=True))}
+)
+
+
+def _days_named(text: str) -> tuple[date, date] | None:
+    """A day, or a month, as its first and last."""
+    day = day_named(text)
+    return (day, day) if day else month_named(text)
+
+
+def _posted_in(days: tuple[date, date]) -> Q:
+    first, last = (datetime.combine(day, time(), UTC) for day in days)
+    return Q(posted_at__gte=first, posted_at__lt=last + timedelta(days=1))
+
+
+# Debits equal credits, or there is no close.
+_DEBITS = LedgerPosting.objects.filter(entry=OuterRef("pk"), amount__gt=0).values("entry")
+PostedFilter = filter_by_link(
+    "posted",
+    "posted (UTC)",
+    _posted_in,
+    read=_days_named,
+    total=lambda _: Total(Subquery(_DEBITS.annotate(usd=Sum("amount")).values("usd")), "debits"),
 )
 
 
@@ -219,6 +244,7 @@ class PostingInline(ReadOnlyInline):
 class LedgerEntryAdmin(ReadOnlyAdmin):
     list_display = ("posted_at", "kind", "short_charge", "postings_in_words")
     list_display_links = ("posted_at", "kind")
+    list_filter = (PostedFilter,)
     ordering = ("-posted_at", "-id")
     search_fields = ("id",)
     search_help_text = "The id of an entry, a charge or an attempt"

@@ -13,7 +13,7 @@ from django.urls import URLPattern, path, reverse
 
 from checkout import wiring
 from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, in_commit
-from checkout.filters import month_filter
+from checkout.filters import filter_by_link, month_filter
 from settlements.admin.statements import known_zone
 from settlements.calendar import FEDERAL_RESERVE
 from settlements.expectations import agree_bank_terms
@@ -22,6 +22,8 @@ from settlements.models import BankExpectation, BankTerms
 # Days before today that may still be owed: what is older is looked for by hand.
 OLDEST: Final = 400
 DayFilter = month_filter("month", "month", lambda first, last: Q(day__gte=first, day__lte=last))
+OnFilter = filter_by_link("on", "day", lambda day: Q(day=day))
+AccountFilter = filter_by_link("account", "account", lambda account: Q(account=account), read=str)
 AGREE: Final = Question(
     action="agree",
     title="Set an account's bank terms",
@@ -109,6 +111,6 @@ class BankTermsAdmin(ReadOnlyAdmin):
 @admin.register(BankExpectation)
 class BankExpectationAdmin(ReadOnlyAdmin):
     list_display = ("day", "account", "due_at", "state", "statement")
-    list_filter = ("state", DayFilter)
+    list_filter = ("state", DayFilter, OnFilter, AccountFilter)
     list_select_related = ("statement",)
     ordering = ("-day", "account")

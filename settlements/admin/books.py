@@ -139,7 +139,9 @@ class BooksCloseAdmin(ReadOnlyAdmin):
         waiting = BooksClose.objects.filter(span=Span.DAY, first_day=day, decision=Decision.OPEN)
         context |= {
             "draft": draft,
+            "carried": [(each, leads_to(each.item.name)) for each in draft.carried],
             "counted": list(_counted(draft.figures, day=day)),
+            "postings": _postings_of(str(day)),
             "charges": list(_charges(draft.charges, day=day)),
             "sums": f"{draft.debit:,.2f}",
             "carried_usd": f"{draft.carried_usd:,.2f}",
@@ -230,10 +232,13 @@ class BooksCloseAdmin(ReadOnlyAdmin):
             ),
             "state": self.shown_state(row),
             "counted": list(
-                _counted(row.figures, day=row.first_day if row.span == Span.DAY else None)
+                _counted(row.figures, day=row.first_day)
+                if row.span == Span.DAY
+                else _counted_at_the_end(row.figures)
             ),
             "charges": list(_charges(row.charges, day=row.first_day)),
-            "carried": list(row.carried.order_by("name")),
+            "postings": _postings_of(row.name),
+            "carried": [(each, leads_to(each.name)) for each in row.carried.order_by("name")],
             "carried_usd": money(row.carried_usd),
             "sums": (money(row.debit), money(row.credit)),
             "proposed_at": in_both_zones(row.proposed_at),
@@ -302,25 +307,58 @@ def _in_commit(work: Callable[[Moment], BooksClose]) -> BooksClose:
     return in_commit(work, deadline=PATIENCE)
 
 
-def _counted(figures: dict[str, Any], *, day: date | None) -> Iterable[Counted]:
-    """A month has no list of its own for these; a day's is of today's state, as its page says."""
+def _counted(figures: dict[str, Any], *, day: date) -> Iterable[Counted]:
+    """What a day's close counts; each list is of today's state, as the page says."""
     lines = {
-        "proved": "captures proved by an accepted file",
-        "awaiting": "captures await their file",
-        "discrepant": "captures with a discrepancy",
-        "in_doubt": "attempts in doubt (suspense)",
-        "open_at_the_end": "carried over from the last day",
+        ProofState.PROVED: "captures proved by an accepted file",
+        ProofState.AWAITING: "captures await their file",
+        ProofState.DISCREPANT: "captures with a discrepancy",
     }
-    for name, words in lines.items():
-        if tally := figures.get(name):
-            link = _list_of(name, day=day) if day and tally["count"] else ""
-            yield Counted(words, f"{tally['count']:,}", money(Decimal(tally["usd"])), link)
+    for proof, words in lines.items():
+        link = captures_link(proof=proof, stretch=Stretch(day, day))
+        yield from _figure(figures.get(proof), words, link)
+    yield from _figure(figures.get("in_doubt"), "attempts in doubt (suspense)", reverse("in_doubt"))
 
 
-def _list_of(name: str, *, day: date) -> str:
-    if name in ProofState.values:
-        return captures_link(proof=name, stretch=Stretch(day, day))
-    return reverse("in_doubt") if name == "in_doubt" else ""
+def _counted_at_the_end(figures: dict[str, Any]) -> Iterable[Counted]:
+    """What a month's close says of its end: each thing is named by the certificate of its last day."""
+    closes = BooksClose.objects.filter(
+        span=Span.DAY, decision=Decision.APPROVED, first_day__in=list(figures["days"])
+    )
+    last = closes.order_by("-first_day").first()
+    link = reverse("admin:settlements_booksclose_change", args=[last.pk]) if last else ""
+    words = "attempts in doubt (suspense) when its last day was closed"
+    yield from _figure(figures.get("in_doubt"), words, link)
+    yield from _figure(figures.get("open_at_the_end"), "carried over from its last day", link)
+
+
+def _figure(tally: dict[str, Any] | None, words: str, link: str) -> Iterable[Counted]:
+    """A count of nothing leads nowhere; a close of an older version may not hold the figure at all."""
+    if tally:
+        usd = money(Decimal(tally["usd"]))
+        yield Counted(words, f"{tally['count']:,}", usd, link if tally["count"] else "")
+
+
+def _postings_of(days: str) -> str:
+    """The ledger's entries of a day or a month; both sums are of the same."""
+    return f"{reverse('admin:checkout_ledgerentry_changelist')}?posted={days}"
+
+
+def leads_to(name: str) -> str:
+    """The page of what was carried over, by its name (settlements/models/books.py)."""
+    match name.split(":"):
+        case ["file", "bank", account, day]:
+            query = urlencode({"account": account, "on": day})
+            return f"{reverse('admin:settlements_bankexpectation_changelist')}?{query}"
+        case ["file", lane, day]:
+            query = urlencode({"lane": lane, "on": day})
+            return f"{reverse('admin:settlements_statementexpectation_changelist')}?{query}"
+        case ["discrepancy", id]:
+            return reverse("admin:settlements_discrepancy_change", args=[id])
+        case [("attempt" | "case") as model, id]:
+            return reverse(f"admin:checkout_{model}_change", args=[id])
+        case _:
+            return ""
 
 
 def _charges(charges: dict[str, Any], *, day: date) -> Iterable[Counted]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from io import BytesIO
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.db import Error, IntegrityError, connection, transaction
 
-from checkout import ledger
+from checkout import ledger, rescue
 from checkout.clock import Moment
 from checkout.gateways import Approved, InDoubt
 from checkout.models import Attempt, AttemptTally, Charge, EntryKind, LedgerAccount, LedgerEntry
@@ -376,6 +377,53 @@ def test_a_month_closes_when_all_its_days_are_with_the_journal_s_own_hash(
     assert len(close.figures["days"]) == (day - first).days
     assert to.getvalue().count(b"\n") == close.line_count + 1
     assert CarriedOver.objects.filter(close=close).count() == 0
+
+
+def the_month_is_over(world: World) -> date:
+    """The only day of January with anything in it is closed: one attempt in doubt, a letter nobody reads."""
+    doubtful(world)
+    rescue.keep_unreadable(subject="m-1", body="{", reason="no JSON", now=world.clock.now())
+    day = over(world)
+    closed(world, day, attempt="bank asked", case="looked into", file="late again")
+    return day.replace(day=1)
+
+
+def test_a_month_says_what_was_in_doubt_at_its_end_and_its_incidents(world: World) -> None:
+    month = the_month_is_over(world)
+    rescue.keep_unreadable(subject="m-2", body="{", reason="no JSON", now=world.clock.now())
+
+    close = books.propose_month(month=month, by="ann", now=world.clock.now())
+
+    # As its last day was closed: what came since is of February.
+    assert close.figures["in_doubt"] == {"count": 1, "usd": "199.00"}
+    assert close.figures["incidents"] == {"unreadable_message": 1}
+    assert approved(world, close).decision == Decision.APPROVED
+
+
+def test_a_month_proposed_by_an_older_version_is_approved_as_it_was(world: World) -> None:
+    """It keeps neither what was in doubt nor the incidents, and its digest is of what it keeps."""
+    month = the_month_is_over(world)
+    draft = books.draft_of_month(month=month, now=world.clock.now())
+    older = {"trial_balance", "trial_balance_sha256", "days", "open_at_the_end"}
+    draft = replace(draft, figures={name: draft.figures[name] for name in older})
+    close = BooksClose.objects.create(
+        span=draft.span,
+        first_day=month,
+        line_count=draft.line_count,
+        debit=draft.debit,
+        credit=draft.credit,
+        journal_sha256=draft.journal_sha256,
+        figures=draft.figures,
+        carried_count=0,
+        carried_usd=draft.carried_usd,
+        sha256=draft.sha256,
+        as_of=world.clock.business_now(),
+        proposed_by="ann",
+        proposed_at=world.clock.real_now(),
+    )
+
+    assert books.propose_month(month=month, by="ann", now=world.clock.now()) == close
+    assert approved(world, close).sha256 == draft.sha256
 
 
 # --- Two at once ---------------------------------------------------------------------------------------

@@ -3,18 +3,24 @@
 import html
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import transaction
 from django.urls import reverse
 
+from checkout import rescue
+from checkout.gateways import InDoubt
 from settlements import books, days, reconciliation
+from settlements.admin.books import leads_to
+from settlements.exports.journal import journal_of_day
 from settlements.models import BooksClose, Decision
 from settlements.roles import ANALYST, APPROVER, VIEWER
+from settlements.suspense import open_items
 from tests.factories import World
 from tests.factories_roles import member, pages_at
+from tests.factories_settlements import edit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NEXT = "/admin/settlements/booksclose/next/"
@@ -89,6 +95,7 @@ def test_a_proposal_wants_a_reason_which_the_audit_trail_keeps() -> None:
 def test_each_figure_of_a_close_leads_to_its_list(world: World) -> None:
     page = member(VIEWER).get(NEXT).content.decode()
     day = books.next_day()
+    assert day is not None
     found = re.findall(r'<a href="(/admin/[^"]+)">([^<]+)</a></th>', page)
     links = {words: html.unescape(link) for link, words in found}
 
@@ -97,6 +104,42 @@ def test_each_figure_of_a_close_leads_to_its_list(world: World) -> None:
     listed = member(VIEWER).get(links["succeeded"]).content.decode()
     assert "<strong>1 charge</strong>" in listed
     assert f"billing date: {day}" in listed
+    for side in ("debits", "credits"):
+        printed = member(VIEWER).get(links[f"{side} of the ledger"]).context["printed"]
+        assert (printed.count, printed.usd) == (2, journal_of_day(day=day).debit)
+
+
+def test_what_is_carried_over_leads_to_what_it_names(world: World) -> None:
+    """A file, an attempt in doubt, a discrepancy, a case; a bank's statement has a list of its own."""
+    world.gateway.answers = [lambda _: InDoubt("silence")]
+    world.receive(world.due_charge(price="199.00"))
+    rescue.keep_unreadable(subject="m-1", body="{", reason="no JSON", now=world.clock.now())
+    edit("UPDATE checkout_attempt SET captured_amount = 19.96 WHERE outcome = 'captured'")
+    world.clock.forward(days=1)
+    reconciliation.reconcile(clock=world.clock, ages=world.ages)
+    world.clock.forward(days=1)
+    yesterday = days_after_the_next(world)
+    eve = member(VIEWER)
+
+    items = {
+        item.name: leads_to(item.name) for item in open_items(day=yesterday, now=world.clock.now())
+    }
+
+    assert {name.partition(":")[0] for name in items} == {"attempt", "case", "discrepancy", "file"}
+    for name, link in items.items():
+        answer = eve.get(link)
+        assert answer.status_code == 200, name
+        if name.startswith("file:"):
+            assert answer.context["printed"].count == 1, name
+    page = eve.get(NEXT).content.decode()
+    name = name_of_the_file()
+    assert f'<a href="{html.escape(leads_to(name))}"><code>{name}</code></a>' in page
+    bank = eve.get(leads_to("file:bank:0012345:2026-01-31"))
+    assert "account: 0012345" in bank.content.decode()
+
+
+def days_after_the_next(world: World) -> date:
+    return (world.clock.business_now() - timedelta(days=1)).date()
 
 
 def test_two_people_close_a_day_and_the_certificate_says_so(world: World) -> None:
@@ -167,5 +210,12 @@ def test_a_month_whose_days_are_closed_is_offered_and_locked(world: World) -> No
     decided(month, "bob", APPROVER, "approve")
     page = bob.get(reverse("admin:settlements_booksclose_change", args=[month.pk]))
     assert month.figures["trial_balance_sha256"] in page.content.decode()
+    assert "No case was opened in that month." in page.content.decode()
+    carried = {each.words: each for each in page.context["counted"]}
+    assert carried["attempts in doubt (suspense) when its last day was closed"].count == "0"
+    last = carried["carried over from its last day"]
+    assert (last.count, "late, told at noon" in bob.get(last.link).content.decode()) == ("1", True)
+    entries = bob.get(page.context["postings"]).context["printed"]
+    assert (entries.count, entries.usd) == (2, month.debit)
     assert books.next_day() == world.clock.business_now().date()
     assert "Every day of" not in ann.get(NEXT).content.decode()
