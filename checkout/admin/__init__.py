@@ -6,9 +6,9 @@ one index (R47): at five million charges a page still comes in well under a seco
 
 from django.contrib import admin
 
-from checkout.admin import charges, creators, holds, records, requeues
+from checkout.admin import charges, creators, holds, records, requeues, trail
 
-__all__ = ["charges", "creators", "holds", "records", "requeues"]
+__all__ = ["charges", "creators", "holds", "records", "requeues", "trail"]
 
 admin.site.site_header = admin.site.site_title = "Checkout Service"
 admin.site.index_title = "What was owed, charged, booked and published"

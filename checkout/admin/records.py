@@ -4,7 +4,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.models import LogEntry
 from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -303,19 +302,3 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 class HeartbeatAdmin(ReadOnlyAdmin):
     list_display = ("name", "beat_at", "detail")
     ordering = ("name",)
-
-
-@admin.register(LogEntry)
-class LogEntryAdmin(ReadOnlyAdmin):
-    """Who decided what in the admin, and why; finance's own desk keeps a trail of its own."""
-
-    list_display = ("action_time", "user", "content_type", "object_repr", "change_message")
-    list_display_links = ("action_time",)
-    list_select_related = ("user", "content_type")
-    # The only order that has an index of Django's; it is that of time, too.
-    ordering = ("-id",)
-    search_fields = ("object_id",)
-    search_help_text = "The id of what was decided about"
-
-    def named(self, term: str) -> Q:
-        return Q(object_id=term.strip())
