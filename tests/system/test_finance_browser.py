@@ -50,6 +50,7 @@ PAGES = {
     "captures": "/admin/settlements/capture/?proof=awaiting",
     "bank-expectations": "/admin/settlements/bankexpectation/",
     "discrepancies": "/admin/settlements/discrepancy/",
+    "decisions": "/admin/admin/logentry/",
 }
 
 
@@ -155,7 +156,12 @@ def test_every_page_is_accessible_and_silent(
     live_server: Any, browser: Browser, world: World, tmp_path: Path, scheme: str
 ) -> None:
     """0 violations by axe-core and 0 console errors under the policy, in light and in dark."""
-    pages = some_work(world) | {"ask": "/admin/settlements/exportrun/ask/charges/?lane=cis"}
+    one_cause = "cause=captured~surplus~cis~0.01"
+    pages = some_work(world) | {
+        "ask": "/admin/settlements/exportrun/ask/charges/?lane=cis",
+        "cause": f"/admin/settlements/discrepancy/?standing=yes&{one_cause}",
+        "together": f"/admin/settlements/discrepancy/together/?{one_cause}",
+    }
     folder = pictures_folder(tmp_path)
     visitor = signed_in(browser, live_server.url, ANALYST, scheme=scheme)
     found = {}
