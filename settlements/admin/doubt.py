@@ -24,19 +24,25 @@ def in_doubt(request: HttpRequest) -> HttpResponse:
 def _in_doubt(request: HttpRequest) -> HttpResponse:
     now = wiring.clock().now()
     all_of_them = tallies.charges_by_state().get(ChargeState.IN_DOUBT, Tally())
-    shown = doubts(now=now)
+    page, pages = _page(request, of=all_of_them.count)
+    shown = doubts(now=now, page=page)
+    first = (page - 1) * MOST_SHOWN + 1
     context: dict[str, Any] = admin.site.each_context(request) | {
         "title": "In doubt",
         "printed": Printed(
             at=now.real,
             chosen="charges in doubt"
-            if all_of_them.count <= MOST_SHOWN
-            else f"the oldest {len(shown)}",
+            if pages == 1
+            else f"charges in doubt, shown {first:,} to {first + len(shown) - 1:,}, oldest first",
             count=all_of_them.count,
             noun="charge" if all_of_them.count == 1 else "charges",
             usd=all_of_them.usd,
         ),
         "doubts": shown,
+        "page": page,
+        "pages": pages,
+        "before": page - 1,
+        "after": page + 1 if page < pages else 0,
         "now": now,
         "me": request.user.get_username(),
         "may_propose": request.user.has_perm("checkout.change_attempt"),
@@ -44,3 +50,11 @@ def _in_doubt(request: HttpRequest) -> HttpResponse:
         "may_match": request.user.has_perm("settlements.change_discrepancy"),
     }
     return TemplateResponse(request, "admin/in_doubt.html", context)
+
+
+def _page(request: HttpRequest, *, of: int) -> tuple[int, int]:
+    """Which page was asked for, the nearest there is, and how many there are."""
+    pages = max(1, -(-of // MOST_SHOWN))
+    asked = request.GET.get("page", "")
+    number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 7 else 1
+    return min(max(number, 1), pages), pages

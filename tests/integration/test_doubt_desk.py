@@ -10,11 +10,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from checkout import verdicts
+from checkout.billing import bill_due
 from checkout.gateways import InDoubt
-from checkout.models import Case, Charge, ChargeState
-from settlements.doubt import doubts
+from checkout.models import Case, Charge, ChargeState, OutboxMessage
+from settlements.doubt import MOST_SHOWN, doubts
 from settlements.roles import ANALYST, APPROVER, VIEWER
-from tests.factories import World, fresh
+from tests.factories import World, fresh, publish
 from tests.factories_roles import member
 
 pytestmark = pytest.mark.django_db
@@ -34,8 +35,8 @@ def silent(world: World, price: str = "199.00") -> Charge:
     return charge
 
 
-def text_of(client: Client) -> str:
-    answer = client.get(DESK)
+def text_of(client: Client, query: str = "") -> str:
+    answer = client.get(f"{DESK}{query}")
     assert answer.status_code == 200
     return re.sub(r"\s+", " ", answer.content.decode())
 
@@ -74,6 +75,74 @@ def test_the_oldest_comes_first(world: World) -> None:
 
     oldest, _ = doubts(now=world.clock.now())
     assert oldest.charge.pk == older.pk
+
+
+def test_the_rest_is_on_the_next_page(world: World) -> None:
+    """An outage puts more in doubt than a page holds: each is reached, the oldest first."""
+    charges = [silent(world, "19.99") for _ in range(MOST_SHOWN + 1)]
+    first, second = (
+        [doubt.charge.pk for doubt in doubts(now=world.clock.now(), page=page)] for page in (1, 2)
+    )
+    assert len(first) == MOST_SHOWN
+    assert {*first, *second} == {charge.pk for charge in charges}
+
+    client = member(VIEWER)
+    oldest, newest = text_of(client), text_of(client, "?page=2")
+    assert f"<strong>{len(charges)} charges</strong>" in oldest
+    assert "shown 1 to 50, oldest first" in oldest
+    assert '<a href="?page=2" rel="next">' in oldest
+    assert "shown 51 to 51, oldest first" in newest
+    assert str(second[0]) in newest
+    assert '<a href="?page=1" rel="prev">' in newest
+    assert 'rel="next"' not in newest
+    # What is no page is the nearest one.
+    assert "shown 51 to 51" in text_of(client, "?page=99")
+    assert "shown 1 to 50" in text_of(client, "?page=x")
+
+
+def test_the_creator_asked_for_a_first_charge_and_its_checkout_answers_in_doubt(
+    world: World,
+) -> None:
+    charge = silent(world)
+
+    (doubt,) = doubts(now=world.clock.now())
+
+    assert doubt.told == (
+        f"the creator asked for it at checkout {charge.subscription_id}, which answers “in_doubt” to"
+        " whoever reads it by the API"
+    )
+    assert doubt.told in unescape(text_of(member(VIEWER)))
+
+
+def test_of_a_renewal_the_creator_was_told_nothing(world: World) -> None:
+    first = world.due_charge(price="199.00")
+    world.receive(first)
+    world.clock.forward(days=28)
+    bill_due(clock=world.clock, ages=world.ages)
+    renewal = Charge.objects.exclude(pk=first.pk).get()
+    world.gateway.answers = [InDoubt("no answer within 30 s")]
+    world.receive(renewal)
+
+    (doubt,) = doubts(now=world.clock.now())
+
+    assert doubt.charge.pk == renewal.pk
+    assert doubt.told.startswith("nothing by us: a renewal, which no creator waits for")
+    page = unescape(text_of(member(VIEWER)))
+    assert doubt.told in page
+    assert "asked for it at checkout" not in page
+
+
+def test_the_platform_was_told_by_the_event_once_it_is_published(world: World) -> None:
+    charge = silent(world)
+    (doubt,) = doubts(now=world.clock.now())
+    assert doubt.told_platform == "event charge.in_doubt, not published yet"
+
+    event = OutboxMessage.objects.get(subject=charge.pk, type="charge.in_doubt")
+    publish(event, at=world.clock.real_now())
+
+    (doubt,) = doubts(now=world.clock.now())
+    assert doubt.told_platform == "event charge.in_doubt, published 2026-01-31 12:00:00 UTC"
+    assert doubt.told_platform in text_of(member(VIEWER))
 
 
 def test_r47_it_asks_the_database_as_often_for_five_as_for_one(world: World) -> None:
