@@ -1,4 +1,4 @@
-"""Filters of a list: with choices known beforehand, by month, or set by another page's figure."""
+"""Filters of a list: by choices known beforehand, by month, by person, or set by another page's figure."""
 
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -66,6 +66,25 @@ def month_filter(
             return queryset.filter(within(*month)) if month else queryset
 
     return MonthFilter
+
+
+def filter_by_person(
+    parameter: str, called: str, choices: Mapping[str, tuple[str, Callable[[str], Q]]]
+) -> type[admin.SimpleListFilter]:
+    """As `fixed_filter`, but a condition about who looks at the list: value → (label, name → condition)."""
+
+    class FilterByPerson(admin.SimpleListFilter):
+        title = called
+        parameter_name = parameter
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            return [(value, label) for value, (label, _) in choices.items()]
+
+        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+            chosen = choices.get(self.value() or "")
+            return queryset.filter(chosen[1](request.user.get_username())) if chosen else queryset
+
+    return FilterByPerson
 
 
 def filter_by_link(

@@ -20,6 +20,10 @@ from django.http import HttpResponse
 from django.template.response import SimpleTemplateResponse
 
 MONTHS_OFFERED: Final = 12
+# Between two days in an address: 2026-01-31..2026-02-02.
+TO: Final = ".."
+# No list goes further back or ahead; a time zone's hours beside them are still a date.
+FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2200, 1, 1)
 
 
 @contextmanager
@@ -103,6 +107,13 @@ def day_named(text: str) -> date | None:
     except ValueError:
         return None
     return day if day.isoformat() == text else None
+
+
+def days_named(text: str) -> tuple[date, date] | None:
+    """The first and the last of the days written as 2026-01-31..2026-02-02, or of the one; else None."""
+    one, _, other = text.partition(TO)
+    first, last = day_named(one), day_named(other or one)
+    return (first, last) if first and last and FIRST_DAY <= first <= last <= LAST_DAY else None
 
 
 def months_before(today: date) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from checkout.clock import Ages, Clock, Moment
 from checkout.commit import DatabaseAway, committed
@@ -287,15 +287,25 @@ def _why_left(
 # --- Deciding --------------------------------------------------------------------------------------
 
 
+def by_another(person: str) -> Q:
+    """Proposed by somebody else than this person, who may therefore decide it (R43)."""
+    return ~_by(person)
+
+
+def _by(person: str) -> Q:
+    """Proposed by this person, on a page or at the command line."""
+    name = person.removeprefix(BY_COMMAND)
+    return Q(proposed_by__in=[name, f"{BY_COMMAND}{name}"])
+
+
 def left_of(limit: Limit, *, by: str, now: Moment) -> Limit:
     """What of the limit this person has not used up alone in the 24 hours until now.
 
     Without it many small requeues would do what one large one may not. On the page and on the command
     line he is the same person.
     """
-    person = by.removeprefix(BY_COMMAND)
     used = BulkRequeue.objects.filter(
-        proposed_by__in=[person, f"{BY_COMMAND}{person}"],
+        _by(by),
         needs_approval=False,
         proposed_at__gt=now.real - LIMIT_FOR,
     ).aggregate(count=Sum("count"), usd=Sum("usd"))

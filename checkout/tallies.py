@@ -7,14 +7,16 @@ over the tables would say in the same snapshot (R47), whatever was edited by han
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final
 
 from django.db import connection
 from django.db.models import Sum
 
-from checkout.models import UNCOLLECTED, AttemptTally, ChargeTally
+from checkout.models import UNCOLLECTED, AttemptTally, ChargeState, ChargeTally
+
+DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,37 @@ AGES: Final = (
     Age("61-90", 61, 90),
     Age("over-90", 91, None),
 )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """States of a charge that a chart shows as one."""
+
+    name: str
+    states: tuple[ChargeState, ...]
+
+
+# In the order in which they are stacked.
+LAYERS: Final = (
+    Layer("succeeded", (ChargeState.SUCCEEDED,)),
+    Layer(
+        "under way",
+        (
+            ChargeState.DUE,
+            ChargeState.ATTEMPTING,
+            ChargeState.PENDING,
+            ChargeState.IN_DOUBT,
+            ChargeState.FAILED_THEN_RETRY,
+        ),
+    ),
+    Layer("exhausted", (ChargeState.EXHAUSTED,)),
+    Layer("voided or written off", (ChargeState.VOIDED, ChargeState.WRITTEN_OFF)),
+)
+
+
+def layer_named(text: str) -> Layer | None:
+    """The layer of this name; None for anything else."""
+    return next((layer for layer in LAYERS if layer.name == text), None)
 
 
 @dataclass(frozen=True)
@@ -83,9 +116,11 @@ def uncollected_by_age(today: date) -> Mapping[str, Tally]:
     return found
 
 
-def declines_since(since: datetime) -> Mapping[str, Tally]:
-    """Declined attempts by class since a time of the business clock, to the quarter of an hour."""
-    rows = AttemptTally.objects.filter(slot__gte=since, outcome="declined").values("decline_class")
+def declines_by_class(*, first: date, last: date) -> Mapping[str, Tally]:
+    """Declined attempts of these days (UTC, business clock), both included, by class."""
+    since, until = (datetime.combine(day, time(), UTC) for day in (first, last + DAY))
+    declined = AttemptTally.objects.filter(slot__gte=since, slot__lt=until, outcome="declined")
+    rows = declined.values("decline_class")
     summed = rows.order_by("decline_class").annotate(number=Sum("count"), money=Sum("usd"))
     return {r["decline_class"]: Tally(r["number"], r["money"]) for r in summed if r["number"]}
 

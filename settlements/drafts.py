@@ -14,11 +14,10 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from django.db import connection
-from django.db.models import Q
 
 from checkout import readings
 from checkout.clock import Moment
-from checkout.models import BulkRequeue, Case, CaseKind, RequeueDecision
+from checkout.models import CASE_WAITS, REQUEUE_WAITS, BulkRequeue, Case
 from settlements.days import Awaited, Days, days_to_prove
 from settlements.models import (
     ABOUT_FILES,
@@ -48,8 +47,6 @@ CASES: Final = "/admin/checkout/case/"
 REQUEUES: Final = "/admin/checkout/bulkrequeue/"
 HOME: Final = "/admin/"
 PASSES: Final = "/admin/settlements/reconciliationrun/"
-
-_TWO_PEOPLE: Final = (CaseKind.IN_DOUBT, CaseKind.BILL_RUN)
 
 
 @dataclass(frozen=True)
@@ -270,16 +267,12 @@ def waiting_closes() -> Any:
 
 def waiting_requeues() -> Any:
     """Bulk requeues above one person's limit that nobody decided."""
-    return BulkRequeue.objects.filter(
-        needs_approval=True, decision=RequeueDecision.OPEN, finished_at__isnull=True
-    )
+    return BulkRequeue.objects.filter(REQUEUE_WAITS)
 
 
 def waiting_cases() -> Any:
     """Verdicts and bill runs that one person proposed and nobody approved."""
-    return Case.objects.filter(
-        ~Q(proposed_by=""), kind__in=_TWO_PEOPLE, closed_at__isnull=True, approved_by=""
-    )
+    return Case.objects.filter(CASE_WAITS)
 
 
 # --- What pages ------------------------------------------------------------------------------------

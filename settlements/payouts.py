@@ -20,15 +20,25 @@ from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 
 from checkout import outbox
 from checkout.clock import Ages, Clock, Moment
 from checkout.commit import committed
 from checkout.models import Creator
 from checkout.money import CURRENCY
+from checkout.tallies import Tally
 from settlements.booking import book_files, book_payouts, count_unbooked
-from settlements.models import SUMS, ImportState, ProofMark, Settlement, StatementImport
+from settlements.models import (
+    LEFT,
+    NOTHING,
+    SUMS,
+    ImportState,
+    Payout,
+    ProofMark,
+    Settlement,
+    StatementImport,
+)
 from settlements.spool import Progress
 
 logger = logging.getLogger(__name__)
@@ -153,6 +163,21 @@ def book_movements(*, clock: Clock, ages: Ages, progress: Progress = lambda _: N
             count += found
             progress(found)
     return count
+
+
+def payouts_due(*, today: date) -> tuple[Tally, Tally]:
+    """Payouts that left and have not landed, in USD as they left; and those of them past their day."""
+    over = Q(value_on__lt=today)
+    found = Payout.objects.filter(LEFT).aggregate(
+        count=Count("pk"),
+        usd=Sum("paid"),
+        late=Count("pk", filter=over),
+        late_usd=Sum("paid", filter=over),
+    )
+    return (
+        Tally(found["count"], found["usd"] or NOTHING),
+        Tally(found["late"], found["late_usd"] or NOTHING),
+    )
 
 
 def cash_expected(*, first: date, last: date) -> list[Cash]:

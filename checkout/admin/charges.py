@@ -1,6 +1,6 @@
 """Charges and their attempts, to read; and what a person may do about an exhausted charge."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
 
@@ -41,7 +41,8 @@ from checkout.models import (
 )
 from checkout.money import CENT
 from checkout.moves import UnknownCharge
-from checkout.tallies import AGES
+from checkout.page import days_named
+from checkout.tallies import AGES, DAY, layer_named
 from checkout.targets import creators_named
 
 # The lanes are the settings': asking the table for them would be a DISTINCT over it.
@@ -58,7 +59,6 @@ AwaitsFilter = fixed_filter(
         if value
     },
 )
-DAY: Final = timedelta(days=1)
 CAPTURED = (AttemptOutcome.CAPTURED, AttemptOutcome.UNAPPLIED)
 # What people look for in a list: what is not known yet, which has a partial index, and captures.
 OutcomeFilter = fixed_filter(
@@ -115,10 +115,22 @@ BilledFilter = month_filter(
     lambda first, last: Q(period_start__gte=first, period_start__lte=last),
 )
 BilledOnFilter = filter_by_link("billed", "billing date", lambda day: Q(period_start=day))
+BecameFilter = filter_by_link(
+    "became",
+    "what became of it",
+    lambda layer: Q(state__in=[state.value for state in layer.states]),
+    read=layer_named,
+)
 BookedFilter = month_filter(
     "booked",
     "month of the outcome (UTC)",
     lambda first, last: Q(booked_at__gte=_midnight(first), booked_at__lt=_midnight(last + DAY)),
+)
+BookedOnFilter = filter_by_link(
+    "days",
+    "days of the outcome (UTC)",
+    lambda days: Q(booked_at__gte=_midnight(days[0]), booked_at__lt=_midnight(days[1] + DAY)),
+    read=days_named,
 )
 
 
@@ -218,6 +230,7 @@ class ChargeAdmin(ReadOnlyAdmin):
         AwaitsFilter,
         BilledFilter,
         BilledOnFilter,
+        BecameFilter,
         UncollectedFilter,
     )
     list_select_related = ("creator", "terms")
@@ -253,7 +266,8 @@ class ChargeAdmin(ReadOnlyAdmin):
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """By billing date where that is what was asked for: else a month long ago lies behind all since."""
-        if request.GET.keys() & {BilledFilter.parameter_name, UncollectedFilter.parameter_name}:
+        dated = (BilledFilter, BilledOnFilter, UncollectedFilter)
+        if request.GET.keys() & {each.parameter_name for each in dated}:
             return ("-period_start", "-id")
         return self.ordering
 
@@ -371,7 +385,7 @@ class AttemptAdmin(ReadOnlyAdmin):
         "captured",
     )
     list_display_links = ("short_id",)
-    list_filter = (OutcomeFilter, DeclineFilter, BookedFilter, FirstFilter)
+    list_filter = (OutcomeFilter, DeclineFilter, BookedFilter, BookedOnFilter, FirstFilter)
     ordering = ("-started_at", "-id")
     search_fields = ("id",)
     search_help_text = "The id of an attempt (the merchant reference) or of a charge"
@@ -414,7 +428,8 @@ class AttemptAdmin(ReadOnlyAdmin):
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """By the time of the outcome where that is what was asked for, as the charges' list does."""
-        if request.GET.keys() & {BookedFilter.parameter_name, DeclineFilter.parameter_name}:
+        dated = (BookedFilter, BookedOnFilter, DeclineFilter)
+        if request.GET.keys() & {each.parameter_name for each in dated}:
             return ("-booked_at", "-id")
         return self.ordering
 

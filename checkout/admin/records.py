@@ -5,11 +5,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checkout import billing, rescue, verdicts, wiring
+from checkout import billing, readings, rescue, verdicts, wiring
 from checkout.desk import (
     Question,
     ReadOnlyAdmin,
@@ -23,9 +24,10 @@ from checkout.desk import (
     money,
     short,
 )
-from checkout.filters import filter_by_link, fixed_filter
+from checkout.filters import filter_by_link, filter_by_person, fixed_filter
 from checkout.lists import Total
 from checkout.models import (
+    CASE_WAITS,
     Account,
     ApiKey,
     Attempt,
@@ -40,6 +42,7 @@ from checkout.models import (
     WebhookDelivery,
 )
 from checkout.page import day_named, month_named
+from checkout.requeues import by_another
 from checkout.targets import creators_named
 
 OpenFilter = fixed_filter(
@@ -47,16 +50,36 @@ OpenFilter = fixed_filter(
     "open or closed",
     {"yes": ("open", Q(closed_at__isnull=True)), "no": ("closed", Q(closed_at__isnull=False))},
 )
+WaitingFilter = filter_by_person(
+    "waiting", "waits for", {"me": ("me", lambda me: CASE_WAITS & by_another(me))}
+)
+LettersFilter = fixed_filter(
+    "letters",
+    "dead letters, with those nobody could read",
+    {
+        "open": ("open", Q(kind__in=readings.DEAD, closed_at__isnull=True)),
+        "all": ("open and closed", Q(kind__in=readings.DEAD)),
+    },
+)
+
+
+def _pending(door: Door) -> dict[str, tuple[str, Q]]:
+    """What has not left by this door, in the three parts that `outbox.depth` counts."""
+    waits = Q(pending__door=door.value, pending__parked_at__isnull=True)
+    return {
+        door.value: (f"by {door.value}, now", waits & Q(pending__available_at__lte=Now())),
+        f"{door}-later": (f"by {door.value}, later", waits & Q(pending__available_at__gt=Now())),
+        f"{door}-parked": (
+            f"parked at {door.value}",
+            Q(pending__door=door.value, pending__parked_at__isnull=False),
+        ),
+    }
+
+
 UnpublishedFilter = fixed_filter(
     "waiting",
     "waiting to leave",
-    {
-        door.value: (
-            f"by {door.value}",
-            Q(pending__door=door.value, pending__parked_at__isnull=True),
-        )
-        for door in Door
-    },
+    {value: choice for door in Door for value, choice in _pending(door).items()},
 )
 UnappliedFilter = fixed_filter(
     "applied", "applied", {"no": ("not yet", Q(applied_at__isnull=True))}
@@ -132,7 +155,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
 class CaseAdmin(ReadOnlyAdmin):
     list_display = ("opened_at", "shown_state", "kind", "short_charge", "usd", "reason", "proposal")
     list_display_links = ("opened_at", "kind")
-    list_filter = ("kind", OpenFilter)
+    list_filter = ("kind", OpenFilter, WaitingFilter, LettersFilter)
     ordering = ("-opened_at", "-id")
     search_fields = ("subject",)
     search_help_text = "The id of a charge or a creator"

@@ -30,9 +30,10 @@ from checkout.desk import (
     require_right,
     short,
 )
-from checkout.filters import fixed_filter
+from checkout.filters import filter_by_person, fixed_filter
 from checkout.gateways import DeclineClass
 from checkout.models import (
+    REQUEUE_WAITS,
     Awaits,
     BulkRequeue,
     BulkRequeueItem,
@@ -41,7 +42,7 @@ from checkout.models import (
     RequeueOutcome,
 )
 from checkout.page import Printed, in_snapshot
-from checkout.requeues import Choice, DryRun, Limit
+from checkout.requeues import Choice, DryRun, Limit, by_another
 
 MOST_SHOWN: Final = 100
 
@@ -49,13 +50,14 @@ StateFilter = fixed_filter(
     "state",
     "state",
     {
-        "waits": (
-            "waits for another person",
-            Q(needs_approval=True, decision="", finished_at__isnull=True),
-        ),
+        "waits": ("waits for another person", REQUEUE_WAITS),
         "unfinished": ("not finished", Q(finished_at__isnull=True)),
         "finished": ("finished", Q(finished_at__isnull=False)),
     },
+)
+
+WaitingFilter = filter_by_person(
+    "waiting", "waits for", {"me": ("me", lambda me: REQUEUE_WAITS & by_another(me))}
 )
 
 
@@ -138,7 +140,7 @@ class BulkRequeueAdmin(ReadOnlyAdmin):
         "decided_by",
     )
     list_display_links = ("proposed_at",)
-    list_filter = (StateFilter,)
+    list_filter = (StateFilter, WaitingFilter)
     ordering = ("-proposed_at", "-id")
     total_of = "usd"
 
@@ -194,7 +196,7 @@ class BulkRequeueAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "printed": Printed(
                 at=wiring.clock().real_now(),
-                chosen="cases to look into",
+                chosen="open; closed ones stand below them",
                 count=pile.count,
                 noun="letter" if pile.count == 1 else "letters",
                 usd=pile.usd,

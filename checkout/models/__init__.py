@@ -1,7 +1,7 @@
 """The tables of checkout, by subject; import them from here."""
 
 from checkout.models.access import Account, ApiKey, IdempotencyRecord, WebhookDelivery
-from checkout.models.cases import Case, CaseKind
+from checkout.models.cases import CASE_WAITS, Case, CaseKind
 from checkout.models.charges import (
     LEGAL_MOVES,
     OWED,
@@ -42,6 +42,7 @@ from checkout.models.ledger import EntryKind, LedgerAccount, LedgerEntry, Ledger
 from checkout.models.outbox import Door, OutboxMessage, PendingMessage, PublishedMessage
 from checkout.models.queries import QUERIES_KEPT, Ask, AttemptQuery
 from checkout.models.requeues import (
+    REQUEUE_WAITS,
     BulkRequeue,
     BulkRequeueItem,
     RequeueDecision,
@@ -49,9 +50,11 @@ from checkout.models.requeues import (
 )
 
 __all__ = [
+    "CASE_WAITS",
     "LEGAL_MOVES",
     "OWED",
     "QUERIES_KEPT",
+    "REQUEUE_WAITS",
     "RETRY_SLOTS",
     "TERMINAL",
     "UNCOLLECTED",

@@ -1,5 +1,7 @@
 """What a person must look at or decide."""
 
+from typing import Final
+
 from django.db import models
 from django.db.models import F, Q
 
@@ -14,6 +16,12 @@ class CaseKind(models.TextChoices):
     PARKED_MESSAGE = "parked_message"
     BILL_RUN = "bill_run"
     LANE_REFUSED = "lane_refused"
+
+
+# Waits for another person: proposed by one, and nobody approved it yet (R43).
+CASE_WAITS: Final = Q(
+    kind__in=[CaseKind.IN_DOUBT, CaseKind.BILL_RUN], closed_at__isnull=True, approved_by=""
+) & ~Q(proposed_by="")
 
 
 class Case(models.Model):

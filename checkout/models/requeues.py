@@ -23,6 +23,10 @@ class RequeueDecision(models.TextChoices):
 _DECIDED: Final = ["approved", "refused", "withdrawn"]
 
 
+# Waits for another person: above one's limit, and nobody decided it yet (R43).
+REQUEUE_WAITS: Final = Q(needs_approval=True, decision="", finished_at__isnull=True)
+
+
 class BulkRequeue(models.Model):
     """Which charges one person requeues and why; what another decided, if it is above the limit.
 

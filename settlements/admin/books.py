@@ -32,7 +32,7 @@ from checkout.filters import fixed_filter
 from checkout.page import Printed, in_both_zones, in_snapshot
 from settlements import books
 from settlements.admin.captures import captures_link
-from settlements.admin.proposals import DECISION_BADGES
+from settlements.admin.proposals import DECISION_BADGES, WaitingFilter
 from settlements.days import Stretch, closed_through
 from settlements.models import BooksClose, Decision, ProofState, Span
 
@@ -78,7 +78,7 @@ class BooksCloseAdmin(ReadOnlyAdmin):
         "decided_by",
     )
     list_display_links = ("day_or_month",)
-    list_filter = (DecisionFilter, SpanFilter)
+    list_filter = (DecisionFilter, WaitingFilter, SpanFilter)
     ordering = ("-first_day", "-id")
 
     @admin.display(description="day or month")

@@ -1,8 +1,8 @@
 """Captures by how far they are proved: the lists behind the first line of home."""
 
 from dataclasses import replace
-from datetime import date, timedelta
-from typing import Any, Final
+from datetime import timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -17,14 +17,12 @@ from django.utils.safestring import SafeString
 from checkout import wiring
 from checkout.desk import ReadOnlyAdmin, as_uuid, badge, by_id, money
 from checkout.models import Charge
+from checkout.page import TO, days_named
 from checkout.targets import creators_named
 from settlements.admin.proof import proof_link
 from settlements.captures import captures, of_proof, tell_proof, within, without_file
 from settlements.days import Stretch, captures_in
 from settlements.models import Capture, ProofState
-
-# Between the two days of the address: 2026-01-31..2026-02-02.
-TO: Final = ".."
 
 
 def captures_link(
@@ -43,14 +41,8 @@ def _named(stretch: Stretch) -> str:
 
 def _stretch_of(request: HttpRequest) -> Stretch | None:
     """The days an address names; None for all days, or for what is no such thing."""
-    first, _, last = request.GET.get("days", "").partition(TO)
-    try:
-        stretch = Stretch(date.fromisoformat(first), date.fromisoformat(last or first))
-    except ValueError:
-        return None
-    return (
-        stretch if date(2000, 1, 1) <= stretch.first <= stretch.last <= date(2200, 1, 1) else None
-    )
+    found = days_named(request.GET.get("days", ""))
+    return Stretch(*found) if found else None
 
 
 class ProofFilter(admin.SimpleListFilter):

@@ -28,7 +28,7 @@ from checkout.desk import (
     decide_together,
     in_commit,
 )
-from checkout.filters import filter_by_link, fixed_filter
+from checkout.filters import filter_by_link, filter_by_person, fixed_filter
 from checkout.lists import MOST_COUNTED
 from checkout.models import Charge
 from checkout.page import in_snapshot
@@ -94,19 +94,14 @@ AboutFilter = fixed_filter(
 ProposalFilter = filter_by_link(
     "in_proposal", "proposal", lambda number: Q(proposal=number), read=proposal_named
 )
-
-
-class WhoseFilter(admin.SimpleListFilter):
-    title = "who looks into it"
-    parameter_name = "whose"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("me", "I do"), ("nobody", "nobody yet")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() == "me":
-            return queryset.filter(assigned_to=request.user.get_username())
-        return queryset.filter(assigned_to="") if self.value() == "nobody" else queryset
+WhoseFilter = filter_by_person(
+    "whose",
+    "who looks into it",
+    {
+        "me": ("I do", lambda me: Q(assigned_to=me)),
+        "nobody": ("nobody yet", lambda _: Q(assigned_to="")),
+    },
+)
 
 
 class CauseFilter(admin.SimpleListFilter):

@@ -1,10 +1,11 @@
 """Finance's home: warnings first, the days since the last close, what waits for me, and how collection stands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet, Sum
@@ -15,21 +16,23 @@ from django.urls import reverse
 from checkout import outbox, readings, tallies, wiring
 from checkout.charts import Bar, Part, stacked_bars
 from checkout.clock import Moment
-from checkout.models import ChargeState
-from checkout.page import Printed, in_both_zones, in_snapshot
-from checkout.tallies import Tally
+from checkout.models import CASE_WAITS, REQUEUE_WAITS, BulkRequeue, Case, ChargeState
+from checkout.page import TO, Printed, in_both_zones, in_snapshot
+from checkout.requeues import by_another
+from checkout.tallies import LAYERS, Layer, Tally
 from settlements.admin.captures import captures_link
+from settlements.admin.proposals import waits_for
 from settlements.days import Awaited, Days, Stretch, days_to_prove
-from settlements.drafts import waiting_cases, waiting_closes, waiting_requeues
 from settlements.models import (
     STANDING,
     BankExpectation,
-    Decision,
+    BooksClose,
     Discrepancy,
     ExpectationState,
     ProofState,
     Proposal,
 )
+from settlements.payouts import payouts_due
 from settlements.readings import exports_waiting, freshness, oldest_mark
 
 CHART_DAYS: Final = 14
@@ -38,26 +41,11 @@ DECLINE_DAYS: Final = 7
 STALE: Final = 60
 # Seconds within which a worker makes the largest list.
 EXPORT_STALE: Final = 900
-# Files that the first sentence names one by one; the table below it has all of them.
+# Figures of awaited files in the first sentence; the table below it has each file.
 MOST_AWAITED: Final = 4
 _ABOUT_CHARGES: Final = "standing=yes&about=charge"
-# How the states of a charge are layered in the chart: part, class, states.
-LAYERS: Final = (
-    ("succeeded", "good", (ChargeState.SUCCEEDED,)),
-    (
-        "under way",
-        "wait",
-        (
-            ChargeState.DUE,
-            ChargeState.ATTEMPTING,
-            ChargeState.PENDING,
-            ChargeState.IN_DOUBT,
-            ChargeState.FAILED_THEN_RETRY,
-        ),
-    ),
-    ("exhausted", "bad", (ChargeState.EXHAUSTED,)),
-    ("voided or written off", "quiet", (ChargeState.VOIDED, ChargeState.WRITTEN_OFF)),
-)
+# How a layer of charges is coloured, in the order of `tallies.LAYERS`.
+COLOURS: Final = ("good", "wait", "bad", "quiet")
 
 
 @dataclass(frozen=True)
@@ -68,6 +56,7 @@ class Figure:
     count: int
     usd: Decimal | None
     link: str
+    is_least: bool = False
 
     @property
     def usd_shown(self) -> str:
@@ -75,7 +64,7 @@ class Figure:
 
     @property
     def count_shown(self) -> str:
-        return f"{self.count:,}"
+        return f"{'at least ' if self.is_least else ''}{self.count:,}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +112,8 @@ def _figures(request: HttpRequest, now: Moment) -> dict[str, Any]:
         "waiting": list(_waiting_for(request)),
         "states": list(_states(states)),
         "owed": _owed(states),
-        "declines": _declines(now),
+        "declines": _declines(now.business.date()),
+        "payouts": list(_payouts(now.business.date())),
         "outbox": list(_outbox(now)),
         "dead": Figure("dead letters", dead.count, dead.usd, _dead_link()),
         "days_charged": _days_charged(now.business.date()),
@@ -142,16 +132,36 @@ def _sentence(days: Days, now: datetime) -> Iterator[Figure]:
     """The first line of the morning, each part with the list of exactly what it counts."""
     link = captures_link(proof=ProofState.PROVED, stretch=days.stretch)
     yield Figure("proved", days.proved.count, days.proved.usd, link)
-    shown = days.awaiting[:MOST_AWAITED]
-    yield from (_awaited(each, now) for each in shown)
-    if beyond := days.awaiting[MOST_AWAITED:]:
-        link = captures_link(proof=ProofState.AWAITING, stretch=days.stretch)
-        count = sum(each.captures.count for each in days.awaiting)
-        usd = sum((each.captures.usd for each in days.awaiting), Decimal("0.00"))
-        yield Figure(f"await a file in all, {len(beyond)} more of them", count, usd, link)
+    yield from _awaited_in_few(days, now)
     found = days.differing
     words = f"discrepant ({found.absolute:,.2f} absolute, {found.net:+,.2f} net)"
     yield Figure(words, found.count, found.absolute, f"{_list('discrepancy')}?{_ABOUT_CHARGES}")
+
+
+def _awaited_in_few(days: Days, now: datetime) -> Iterator[Figure]:
+    """Each file that is awaited; where they are many, those of the newest days together.
+
+    Whole days are put together, so that a stretch of days names exactly these captures.
+    """
+    named = days.awaiting
+    if len(named) > MOST_AWAITED:
+        from_day = named[MOST_AWAITED - 1].day
+        named = [each for each in named if each.day < from_day]
+    yield from (_awaited(each, now) for each in named)
+    if together := days.awaiting[len(named) :]:
+        stretch = Stretch(together[0].day, together[-1].day)
+        when = (
+            f"{stretch.first}"
+            if stretch.first == stretch.last
+            else f"{stretch.first} to {stretch.last}"
+        )
+        late = sum(each.late(now) is not None for each in together)
+        yield Figure(
+            f"await the {len(together)} files for {when}{f', {late} of them late' if late else ''}",
+            sum(each.captures.count for each in together),
+            sum((each.captures.usd for each in together), Decimal("0.00")),
+            captures_link(proof=ProofState.AWAITING, stretch=stretch),
+        )
 
 
 def _parts(days: Days, now: datetime) -> Iterator[Figure]:
@@ -229,7 +239,7 @@ def _late_files(days: Days, now: Moment) -> Iterator[Warning]:
     if days.older:
         have = "day of a lane before" if days.older == 1 else "days of lanes before"
         text = f"{days.older} {have} {days.first} without an accepted file."
-        yield Warning(text, f"{_list('expectation')}?there=no")
+        yield Warning(text, f"{_list('expectation')}?there=no&before={days.first}")
 
 
 def _stale(now: Moment) -> Iterator[Warning]:
@@ -260,22 +270,20 @@ def _waiting_for(request: HttpRequest) -> Iterator[Figure]:
     """What this person, by name and by role, is the next to act on."""
     user, me = request.user, request.user.get_username()
     if user.has_perm("settlements.approve_proposal"):
-        waits = Proposal.objects.filter(decision=Decision.OPEN).exclude(proposed_by=me)
-        link = f"{_list('proposal')}?decision=open"
+        waits = Proposal.objects.filter(waits_for(me))
+        link = f"{_list('proposal')}?waiting=me"
         yield _pile("proposals to approve or refuse", waits, "net", link)
     if user.has_perm("settlements.approve_booksclose"):
-        closes = waiting_closes().exclude(proposed_by=me)
-        link = f"{_list('booksclose')}?decision=open"
+        closes = BooksClose.objects.filter(waits_for(me))
+        link = f"{_list('booksclose')}?waiting=me"
         yield _pile("days or months to lock", closes, "debit", link)
     if user.has_perm("checkout.approve_case"):
-        cases = waiting_cases()
-        link = f"{reverse('admin:checkout_case_changelist')}?open=yes"
-        yield _pile(
-            "verdicts and bill runs to approve", cases.exclude(proposed_by=me), "amount", link
-        )
+        cases = Case.objects.filter(CASE_WAITS, by_another(me))
+        link = f"{reverse('admin:checkout_case_changelist')}?waiting=me"
+        yield _pile("verdicts and bill runs to approve", cases, "amount", link)
     if user.has_perm("checkout.approve_bulkrequeue"):
-        runs = waiting_requeues().exclude(proposed_by=me)
-        link = f"{reverse('admin:checkout_bulkrequeue_changelist')}?state=waits"
+        runs = BulkRequeue.objects.filter(REQUEUE_WAITS, by_another(me))
+        link = f"{reverse('admin:checkout_bulkrequeue_changelist')}?waiting=me"
         yield _pile("bulk requeues to approve or refuse", runs, "usd", link)
     if user.has_perm("settlements.change_discrepancy"):
         mine = Discrepancy.objects.filter(STANDING, assigned_to=me)
@@ -307,57 +315,78 @@ def _owed(states: Any) -> Figure:
     return Figure("in doubt", doubt.count, doubt.usd, reverse("in_doubt"))
 
 
-def _declines(now: Moment) -> list[Figure]:
-    since = now.business - timedelta(days=DECLINE_DAYS)
-    link = reverse("admin:checkout_attempt_changelist")
+def _declines(today: date) -> list[Figure]:
+    """By class, of today and the days before it, with the attempts of just this class and these days."""
+    first = today - timedelta(days=DECLINE_DAYS - 1)
+    address = f"{reverse('admin:checkout_attempt_changelist')}?days={first}{TO}{today}"
     return [
-        Figure(name.replace("_", " "), tally.count, tally.usd, link)
-        for name, tally in tallies.declines_since(since).items()
+        Figure(name.replace("_", " "), tally.count, tally.usd, f"{address}&decline={name}")
+        for name, tally in tallies.declines_by_class(first=first, last=today).items()
     ]
 
 
+def _payouts(today: date) -> Iterator[Figure]:
+    """What processors sent and no bank has shown; of it, as on *Cash*, what is past its day."""
+    due, over = payouts_due(today=today)
+    link = _list("payout")
+    yield Figure("payouts due: left, not landed", due.count, due.usd, f"{link}?standing=left")
+    if over.count:
+        words = "payouts due: past their day"
+        yield Figure(words, over.count, over.usd, f"{link}?left_before={today}")
+
+
 def _outbox(now: Moment) -> Iterator[Figure]:
-    address = reverse("admin:checkout_outboxmessage_changelist")
+    address = f"{reverse('admin:checkout_outboxmessage_changelist')}?waiting="
     for door, depth in outbox.depth(now=now.real).items():
-        oldest = _length(timedelta(seconds=depth.oldest_seconds))
         words = f"messages wait to leave by {door.value}"
         if depth.waiting:
-            words += f", the oldest for {oldest}"
+            words += f", the oldest for {_length(timedelta(seconds=depth.oldest_seconds))}"
+        is_cut = depth.waiting + depth.delayed >= outbox.MOST_COUNTED
+        yield Figure(words, depth.waiting, None, f"{address}{door}", is_cut)
+        if depth.delayed:
+            words = f"messages leave by {door.value} later"
+            yield Figure(words, depth.delayed, None, f"{address}{door}-later", is_cut)
         if depth.parked:
-            words += f"; {depth.parked:,} are parked"
-        yield Figure(words, depth.waiting, None, f"{address}?waiting={door.value}")
+            words = f"messages are parked at {door.value}"
+            yield Figure(words, depth.parked, None, f"{address}{door}-parked")
 
 
 def _days_charged(today: date) -> dict[str, Any]:
     first = today - timedelta(days=CHART_DAYS - 1)
     found = tallies.charges_by_day(first=first, last=today)
     days = [first + timedelta(days=n) for n in range(CHART_DAYS)]
-    rows = [(day, [_layer(found.get(day, {}), states) for _, _, states in LAYERS]) for day in days]
+    rows = [(day, [_layer(found.get(day, {}), day, layer) for layer in LAYERS]) for day in days]
     bars = [
         Bar(
             f"{day:%d}",
             [
-                Part(tally.count, kind, f"{tally.count:,} {words}, {tally.usd:,.2f} USD")
-                for (words, kind, _), tally in zip(LAYERS, layers, strict=True)
+                Part(each.count, colour, f"{each.count:,} {each.words}, {each.usd_shown} USD")
+                for colour, each in zip(COLOURS, figures, strict=True)
             ],
         )
-        for day, layers in rows
+        for day, figures in rows
     ]
     return {
         "svg": stacked_bars(
             name="charged",
             title=f"Charges by billing date, {first} to {today}",
-            description="Stacked by what became of them; the table below says the same in figures.",
+            description="Stacked by what became of them; the table below it says the same in figures.",
             bars=bars,
         ),
-        "legend": [(words, kind) for words, kind, _ in LAYERS],
-        "rows": [(day, [(f"{t.count:,}", f"{t.usd:,.2f}") for t in each]) for day, each in rows],
+        "legend": [(layer.name, colour) for layer, colour in zip(LAYERS, COLOURS, strict=True)],
+        "rows": rows,
     }
 
 
-def _layer(day: Any, states: Sequence[ChargeState]) -> Tally:
-    parts = [day.get(state.value, Tally()) for state in states]
-    return Tally(sum(p.count for p in parts), sum((p.usd for p in parts), Decimal("0.00")))
+def _layer(of_day: Mapping[str, Tally], day: date, layer: Layer) -> Figure:
+    parts = [of_day.get(state.value, Tally()) for state in layer.states]
+    query = urlencode({"billed": day, "became": layer.name})
+    return Figure(
+        layer.name,
+        sum(part.count for part in parts),
+        sum((part.usd for part in parts), Decimal("0.00")),
+        f"{reverse('admin:checkout_charge_changelist')}?{query}",
+    )
 
 
 def _list(name: str) -> str:
@@ -366,4 +395,4 @@ def _list(name: str) -> str:
 
 
 def _dead_link() -> str:
-    return reverse("admin:checkout_dead_letters")
+    return f"{reverse('admin:checkout_case_changelist')}?letters=open"

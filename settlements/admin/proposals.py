@@ -26,8 +26,9 @@ from checkout.desk import (
     reason_below,
     require_right,
 )
-from checkout.filters import filter_by_link, fixed_filter
+from checkout.filters import filter_by_link, filter_by_person, fixed_filter
 from checkout.page import month_named
+from checkout.requeues import by_another
 from settlements import matching, resolving
 from settlements.admin.matching import match_of_proposal
 from settlements.admin.proof import proof_link
@@ -66,6 +67,14 @@ CorrectedFilter = filter_by_link(
 )
 
 
+def waits_for(person: str) -> Q:
+    """Proposals, or closes of the books, that this person may decide: another proposed them (R43)."""
+    return Q(decision=Decision.OPEN) & by_another(person)
+
+
+WaitingFilter = filter_by_person("waiting", "waits for", {"me": ("me", waits_for)})
+
+
 @dataclass(frozen=True)
 class Shown:
     """An item as the approver sees it: proposed and present amounts, and what would be posted."""
@@ -91,7 +100,7 @@ class ProposalAdmin(ReadOnlyAdmin):
         "decided_by",
     )
     list_display_links = ("proposed_at",)
-    list_filter = (DecisionFilter, CorrectedFilter)
+    list_filter = (DecisionFilter, WaitingFilter, CorrectedFilter)
     ordering = ("-proposed_at", "-id")
     total_of = "net"
 

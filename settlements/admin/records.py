@@ -87,6 +87,7 @@ ThereFilter = fixed_filter(
         "no": ("not accepted", ~Q(state=ExpectationState.ARRIVED)),
     },
 )
+BeforeFilter = filter_by_link("before", "days before", lambda day: Q(day__lt=day))
 DayFilter = month_filter("month", "month", lambda first, last: Q(day__gte=first, day__lte=last))
 OnFilter = filter_by_link("on", "day", lambda day: Q(day=day))
 LaneFilter = filter_by_link("lane", "lane", lambda lane: Q(lane=lane), read=str)
@@ -120,7 +121,7 @@ class StatementLineAdmin(ReadOnlyAdmin):
 @admin.register(StatementExpectation)
 class StatementExpectationAdmin(ReadOnlyAdmin):
     list_display = ("day", "lane", "due_at", "state", "statement")
-    list_filter = ("state", ThereFilter, DayFilter, OnFilter, LaneFilter)
+    list_filter = ("state", ThereFilter, BeforeFilter, DayFilter, OnFilter, LaneFilter)
     list_select_related = ("statement",)
     ordering = ("-day", "lane")
 

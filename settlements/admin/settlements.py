@@ -14,6 +14,7 @@ from checkout.page import month_named
 from checkout.targets import creators_named
 from settlements.admin.booked import in_the_books
 from settlements.models import (
+    LEFT,
     OpenPeriod,
     Payout,
     PayoutCredit,
@@ -23,14 +24,17 @@ from settlements.models import (
 )
 from settlements.month import on_the_way
 
+# What has left is added up as it left, as *Cash* and home say it: not as what its lines come to.
+_AS_LEFT = Total("paid", "left")
 PayoutStateFilter = fixed_filter(
     "standing",
     "state",
     {
         "gathering": ("gathering", Q(value_on__isnull=True)),
-        "left": ("left, not landed", Q(value_on__isnull=False, landed_on__isnull=True)),
+        "left": ("left, not landed", LEFT),
         "landed": ("landed", Q(landed_on__isnull=False)),
     },
+    totals={"left": _AS_LEFT},
 )
 
 
@@ -38,7 +42,16 @@ LandsFilter = filter_by_link(
     "lands", "not proved, lands on", lambda day: Q(proved_at=None, lands_on=day)
 )
 LeftFilter = filter_by_link(
-    "left", "not landed, left on", lambda day: Q(landed_on=None, value_on=day)
+    "left",
+    "not landed, left on",
+    lambda day: Q(landed_on=None, value_on=day),
+    total=lambda _: _AS_LEFT,
+)
+LeftBeforeFilter = filter_by_link(
+    "left_before",
+    "not landed, left before",
+    lambda day: Q(landed_on=None, value_on__lt=day),
+    total=lambda _: _AS_LEFT,
 )
 LandedFilter = filter_by_link("landed", "landed on", lambda day: Q(landed_on=day))
 KeptFilter = filter_by_link(
@@ -153,6 +166,7 @@ class PayoutAdmin(ReadOnlyAdmin):
     list_filter = (
         PayoutStateFilter,
         LeftFilter,
+        LeftBeforeFilter,
         LandedFilter,
         KeptFilter,
         OnTheWayFilter,

@@ -52,6 +52,7 @@ from settlements.models.marks import (
 from settlements.models.matches import BELIEVED, MatchedAttempt, MatchedLine
 from settlements.models.payouts import (
     BOOKED,
+    LEFT,
     SUMS,
     Booking,
     GatheredStatement,
@@ -99,6 +100,7 @@ __all__ = [
     "ABOUT_FILES",
     "BELIEVED",
     "BOOKED",
+    "LEFT",
     "LONGEST_QUERY",
     "NAMED_AS_FILES",
     "NOTHING",

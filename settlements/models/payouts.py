@@ -29,6 +29,10 @@ _NOTHING_BOOKED: Final = Q(**{account.value: 0 for account in BOOKED})
 _MOVED_BY_LANDING: Final = Q(refunds=0, disputes=0, adjustments=0, unapplied_receipts=0)
 
 
+# Due: it has left the processor, and no bank's credit has landed it. An index is of what may be.
+LEFT: Final = Q(value_on__isnull=False, landed_on__isnull=True)
+
+
 class Payout(models.Model):
     """A processor's batch, as the lines of accepted statements name it, over one or more files.
 

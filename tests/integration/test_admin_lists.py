@@ -168,8 +168,11 @@ def every_filter_and_search_uses_an_index(admin_client: Client) -> None:
         "outboxmessage": [
             {},
             {"door__exact": "kafka"},
-            {"waiting": "sqs"},
-            {"waiting": "kafka"},
+            *(
+                {"waiting": f"{door}{how}"}
+                for door in ("sqs", "kafka")
+                for how in ("", "-later", "-parked")
+            ),
             *searches,
         ],
     }
@@ -231,6 +234,9 @@ def a_month_and_a_class_are_read_along_an_index_of_their_own(admin_client: Clien
         "attempt/?decline=never": "attempt_declined",
         f"attempt/?decline=funds&booked={THIS_MONTH}&first=yes": "attempt_declined",
         f"attempt/?decline=funds&booked={THIS_MONTH}&first=collected": "attempt_declined",
+        f"attempt/?decline=funds&days={THIS_MONTH}-01..{THIS_MONTH}-07": "attempt_declined",
+        "charge/?billed=2026-03-05": "charge_billed",
+        "charge/?billed=2026-03-05&became=succeeded": "charge_billed",
     }
     for address, index in own.items():
         table = f'FROM "checkout_{address.partition("/")[0]}"'

@@ -147,7 +147,12 @@ def test_home_opens_on_the_days_since_the_last_close(world: World) -> None:
     assert (days.closed, days.first) == (date(2026, 1, 31), date(2026, 2, 1))
     assert (days.captures, days.older, days.differing.count) == (0, 1, 1)
     with pages_at(world.clock):
-        page = home(member(VIEWER))
+        client = member(VIEWER)
+        page = home(client)
+        files = "/admin/settlements/statementexpectation/?there=no"
+        older = client.get(f"{files}&before={days.first}").content.decode()
+        assert f"{files}&amp;before={days.first}" in client.get("/admin/").content.decode()
+        assert "<strong>1 statement expectation</strong>" in older
     assert "since the close of 2026-01-31" in page
     assert "1 day of a lane before 2026-02-01 without an accepted file" in page
 

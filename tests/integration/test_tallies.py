@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -124,6 +125,6 @@ def test_figures_by_day_and_by_class(world: World) -> None:
     assert tallies.charges_by_day(first=day, last=day) == {
         day: {"exhausted": Tally(1, Decimal("5.00"))}
     }
-    assert tallies.declines_since(world.clock.business_now().replace(minute=0)) == {
-        "funds": Tally(1, Decimal("5.00"))
-    }
+    assert tallies.declines_by_class(first=day, last=day) == {"funds": Tally(1, Decimal("5.00"))}
+    before = day - timedelta(days=1)
+    assert tallies.declines_by_class(first=before, last=before) == {}
