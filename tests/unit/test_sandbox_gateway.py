@@ -387,13 +387,14 @@ def test_the_deadline_is_for_the_whole_call(talk: Callable[[socket.socket], None
     with server(talk_to_the_end) as url:
         lane = gateway(url)
         begun = time.monotonic()
-        outcome = lane.charge(request(), deadline=0.4)
+        # Long enough for a busy machine to connect in, else nothing was sent and nothing is in doubt.
+        outcome = lane.charge(request(), deadline=1.0)
         took = time.monotonic() - begun
         # The thread is woken and its connection closed, not left to wait for what may never come.
-        assert ended.wait(2)
+        assert ended.wait(10)
 
-    assert outcome == InDoubt("no answer within 0.4 s")
-    assert took < 2
+    assert outcome == InDoubt("no answer within 1.0 s")
+    assert took < 10
 
 
 class SoftLimit(Exception):
