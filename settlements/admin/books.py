@@ -323,7 +323,7 @@ def _counted(figures: dict[str, Any], *, day: date) -> Iterable[Counted]:
 def _counted_at_the_end(figures: dict[str, Any]) -> Iterable[Counted]:
     """What a month's close says of its end: each thing is named by the certificate of its last day."""
     closes = BooksClose.objects.filter(
-        span=Span.DAY, decision=Decision.APPROVED, first_day__in=list(figures["days"])
+        span=Span.DAY, decision=Decision.APPROVED, first_day__in=list(figures.get("days", {}))
     )
     last = closes.order_by("-first_day").first()
     link = reverse("admin:settlements_booksclose_change", args=[last.pk]) if last else ""

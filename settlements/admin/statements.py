@@ -182,14 +182,13 @@ class StatementImportAdmin(ReadOnlyAdmin):
         "imported_at",
         "file_name",
         "lane",
-        "format",
         "first_day",
         "last_day",
-        "line_count",
-        "opening",
-        "movement",
         "closing",
+        "movement",
         "shown_state",
+        "line_count",
+        "format",
         "reason",
     )
     list_display_links = ("file_name",)
