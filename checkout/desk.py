@@ -5,7 +5,7 @@ fifteen copies of the same six methods: Django's admin is configured by inherita
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
@@ -29,6 +29,7 @@ from checkout.clock import Moment
 from checkout.commit import committed
 from checkout.lists import BoundedList, BoundedPaginator, Total
 from checkout.page import Printed, in_snapshot
+from checkout.tallies import Tally
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
@@ -120,8 +121,18 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         }
         response = super().changelist_view(request, context)
         if isinstance(response, TemplateResponse) and response.context_data:
-            response.context_data["printed"] = printed(response.context_data["cl"])
+            found = response.context_data["cl"]
+            told = printed(found)
+            is_longer = found.paginator.is_more and not found.query
+            if is_longer and (kept := self.kept(request)) is not None:
+                noun = str(self.opts.verbose_name_plural)
+                told = replace(told, count=kept.count, usd=kept.usd, is_more=False, noun=noun)
+            response.context_data["printed"] = told
         return response
+
+    def kept(self, request: HttpRequest) -> Tally | None:
+        """Count and USD of a list that goes on beyond what is counted, if sums of it are kept."""
+        return None
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -100,6 +100,10 @@ def month_named(text: str) -> tuple[date, date] | None:
     return date(year, month, 1), date(year, month, monthrange(year, month)[1])
 
 
+# Parameters of a list's address that choose no rows.
+PAGING: Final = frozenset({"p", "o", "all"})
+
+
 def day_named(text: str) -> date | None:
     """The day that is written as 2026-01-31; None for anything else."""
     try:

@@ -5,7 +5,7 @@ another's counter; `fold` makes one row of those of one key. Whoever adds up see
 over the tables would say in the same snapshot (R47), whatever was edited by hand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -90,6 +90,21 @@ def charges_by_state() -> Mapping[str, Tally]:
     rows = ChargeTally.objects.values("state").order_by("state")
     summed = rows.annotate(number=Sum("count"), money=Sum("usd"))
     return {row["state"]: Tally(row["number"], row["money"]) for row in summed if row["number"]}
+
+
+def charges_of(
+    *,
+    states: Collection[str] = (),
+    lane: str = "",
+    first: date = date.min,
+    last: date = date.max,
+) -> Tally:
+    """Charges of these states (none: any), of a lane, billed on these days, both included."""
+    rows = ChargeTally.objects.filter(day__gte=first, day__lte=last)
+    rows = rows.filter(state__in=states) if states else rows
+    rows = rows.filter(lane=lane) if lane else rows
+    found = rows.aggregate(number=Sum("count"), money=Sum("usd"))
+    return Tally(found["number"] or 0, found["money"] or Decimal("0.00"))
 
 
 def charges_by_day(*, first: date, last: date) -> Mapping[date, Mapping[str, Tally]]:

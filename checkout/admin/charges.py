@@ -1,5 +1,6 @@
 """Charges and their attempts, to read; and what a person may do about an exhausted charge."""
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
@@ -41,8 +42,8 @@ from checkout.models import (
 )
 from checkout.money import CENT
 from checkout.moves import UnknownCharge
-from checkout.page import days_named
-from checkout.tallies import AGES, DAY, layer_named
+from checkout.page import PAGING, day_named, days_named, month_named
+from checkout.tallies import AGES, DAY, Tally, charges_of, layer_named
 from checkout.targets import creators_named
 
 # The lanes are the settings': asking the table for them would be a DISTINCT over it.
@@ -155,6 +156,29 @@ class UncollectedFilter(admin.SimpleListFilter):
         return queryset.filter(
             state__in=UNCOLLECTED, period_start__gte=first, period_start__lte=last
         )
+
+
+def kept_of(chosen: Mapping[str, str], *, today: date) -> Tally | None:
+    """What is kept of the charges that these parameters of an address choose; None where one asks for more."""
+    states, first, last = set(ChargeState), date.min, date.max
+    for name, value in chosen.items():
+        since, until = date.min, date.max
+        if name == "state__exact":
+            states &= {each for each in ChargeState if each == value}
+        elif name == BecameFilter.parameter_name and (layer := layer_named(value)):
+            states &= set(layer.states)
+        elif name == BilledFilter.parameter_name and (month := month_named(value)):
+            since, until = month
+        elif name == BilledOnFilter.parameter_name and (day := day_named(value)):
+            since, until = day, day
+        elif name == UncollectedFilter.parameter_name and value in (each.name for each in AGES):
+            states &= set(UNCOLLECTED)
+            since, until = next(each for each in AGES if each.name == value).days(today)
+        elif name != LaneFilter.parameter_name:
+            return None
+        first, last = max(first, since), min(last, until)
+    lane = chosen.get(LaneFilter.parameter_name or "", "")
+    return charges_of(states=states, lane=lane, first=first, last=last) if states else Tally()
 
 
 def charges_named(term: str) -> Q:
@@ -273,6 +297,10 @@ class ChargeAdmin(ReadOnlyAdmin):
 
     def named(self, term: str) -> Q:
         return charges_named(term)
+
+    def kept(self, request: HttpRequest) -> Tally | None:
+        chosen = {name: str(value) for name, value in request.GET.items() if name not in PAGING}
+        return kept_of(chosen, today=wiring.clock().business_now().date())
 
     def has_write_off_permission(self, request: HttpRequest) -> bool:
         """Giving money up is not an operator's to decide."""

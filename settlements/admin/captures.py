@@ -1,6 +1,5 @@
 """Captures by how far they are proved: the lists behind the first line of home."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +17,7 @@ from checkout import wiring
 from checkout.desk import ReadOnlyAdmin, as_uuid, badge, by_id, money
 from checkout.models import Charge
 from checkout.page import TO, days_named
+from checkout.tallies import Tally
 from checkout.targets import creators_named
 from settlements.admin.proof import proof_link
 from settlements.captures import captures, of_proof, tell_proof, within, without_file
@@ -138,28 +138,21 @@ class CaptureAdmin(ReadOnlyAdmin):
         return by_id(term, (Charge, "charge_id"))
 
     def _list(self, request: HttpRequest, extra_context: dict[str, Any] | None) -> HttpResponse:
-        """The list, its figure from what is kept where it goes on beyond what a list counts."""
+        """The list, with how far each capture is proved."""
         response = super()._list(request, extra_context)
         if isinstance(response, TemplateResponse) and response.context_data:
-            context = response.context_data
-            found = context["cl"]
+            found = response.context_data["cl"]
             found.result_list = list(found.result_list)
             tell_proof(found.result_list)
-            if found.paginator.is_more and not found.query:
-                kept = captures_in(
-                    proof=request.GET.get("proof", ""),
-                    stretch=_stretch_of(request),
-                    lane=request.GET.get("lane", ""),
-                    is_without_file=request.GET.get("file") == "no",
-                )
-                context["printed"] = replace(
-                    context["printed"],
-                    count=kept.count,
-                    usd=kept.usd,
-                    is_more=False,
-                    noun=str(self.opts.verbose_name_plural),
-                )
         return response
+
+    def kept(self, request: HttpRequest) -> Tally | None:
+        return captures_in(
+            proof=request.GET.get("proof", ""),
+            stretch=_stretch_of(request),
+            lane=request.GET.get("lane", ""),
+            is_without_file=request.GET.get("file") == "no",
+        )
 
     @admin.display(description="charge")
     def charge_proof(self, capture: Capture) -> SafeString | str:
