@@ -65,9 +65,15 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BoundedList
 
-    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> BoundedPaginator:
-        paginator = cast(BoundedPaginator, super().get_paginator(request, *args, **kwargs))
-        paginator.total = self._total(request)
+    def get_paginator(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> BoundedPaginator:
+        paginator = cast(
+            BoundedPaginator, super().get_paginator(request, queryset, *args, **kwargs)
+        )
+        # Django pages a row's history with it, too: log entries, which have no amount.
+        if queryset.model is self.model:
+            paginator.total = self._total(request)
         return paginator
 
     def _total(self, request: HttpRequest) -> Total:
@@ -179,6 +185,7 @@ def printed(found: Any) -> Printed:
 class ReadOnlyInline(admin.TabularInline):  # type: ignore[type-arg]
     """Rows that belong to the page's row, to read."""
 
+    template = "admin/rows_below.html"
     extra = 0
     can_delete = False
     show_change_link = True

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import axe_playwright_python
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connections
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
@@ -26,11 +27,16 @@ ARGUMENTS = [
 ]
 # The file of axe-core that the pinned wheel carries: nothing is fetched.
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
-_RUN_AXE = """async () => {
-  const found = await axe.run(document, {resultTypes: ['violations'], preload: false});
+_RUN_AXE = """async (rules) => {
+  const only = rules.length ? {runOnly: {type: 'rule', values: rules}} : {};
+  const found = await axe.run(document, {resultTypes: ['violations'], preload: false, ...only});
   return found.violations.map(v => `${v.id} (${v.impact}): ${v.nodes.map(n => n.target).join(' | ')}`
     + ` ${v.nodes[0].failureSummary}`);
 }"""
+
+
+# "load" does not wait the half second of silence after which Playwright calls the network idle.
+Until = Literal["load", "networkidle"]
 
 
 @dataclass
@@ -50,15 +56,27 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("requestfailed", lambda r: self.complaints.append(f"failed: {r.url}"))
 
-    def open(self, path: str) -> None:
-        self.page.goto(f"{self.address}{path}", wait_until="networkidle")
+    def open(self, path: str, *, until: Until = "networkidle") -> None:
+        self.page.goto(f"{self.address}{path}", wait_until=until)
 
     def violations(self) -> list[str]:
         """What axe-core finds on the page as it stands."""
         before = len(self.complaints)
         self.page.evaluate(AXE)
-        found: list[str] = self.page.evaluate(_RUN_AXE)
+        found: list[str] = self.page.evaluate(_RUN_AXE, [])
         # What axe-core itself tries while it looks, inline styles too, is not the page's doing.
+        del self.complaints[before:]
+        return found
+
+    def violations_in_both_schemes(self) -> list[str]:
+        """The same, and in the dark what a scheme may change: the contrast of its colours."""
+        found = self.violations()
+        before = len(self.complaints)
+        self.page.emulate_media(color_scheme="dark")
+        # Django's links fade from one colour to the other: axe-core would measure what lies between.
+        self.page.evaluate("document.getAnimations().forEach(each => each.finish())")
+        found += [f"dark: {each}" for each in self.page.evaluate(_RUN_AXE, ["color-contrast"])]
+        self.page.emulate_media(color_scheme="light")
         del self.complaints[before:]
         return found
 
@@ -77,17 +95,28 @@ def opened_browser() -> Iterator[Browser]:
         connections.close_all()
 
 
+def visitor_of(
+    browser: Browser, address: str, *, session: str = "", scheme: str = "light"
+) -> Visitor:
+    """A page of its own; with the session of somebody who is signed in already, if it is named."""
+    context: Any = browser.new_context(
+        color_scheme=scheme,  # type: ignore[arg-type]
+        viewport={"width": 1280, "height": 900},
+    )
+    if session:
+        cookie = {"name": settings.SESSION_COOKIE_NAME, "value": session, "url": address}
+        context.add_cookies([cookie])
+    visitor = Visitor(context.new_page(), address)
+    visitor.listen()
+    return visitor
+
+
 def signed_in(browser: Browser, address: str, *roles: str, scheme: str = "light") -> Visitor:
     """A member of staff with these roles, at the home page."""
     user: User = user_of(*roles, name="-".join(roles))
     user.set_password("local-only")
     user.save()
-    context: Any = browser.new_context(
-        color_scheme=scheme,  # type: ignore[arg-type]
-        viewport={"width": 1280, "height": 900},
-    )
-    visitor = Visitor(context.new_page(), address)
-    visitor.listen()
+    visitor = visitor_of(browser, address, scheme=scheme)
     visitor.open("/admin/")
     visitor.page.fill("#id_username", user.username)
     visitor.page.fill("#id_password", "local-only")

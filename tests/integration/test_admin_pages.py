@@ -1,11 +1,9 @@
 """The admin is read-only; its few decisions ask for a reason, call use cases and leave a trace."""
 
-import shutil
-from datetime import date, time
+from datetime import date
 from decimal import Decimal
-from io import StringIO
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.apps import apps
@@ -13,58 +11,34 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.core.management import call_command
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
-from checkout import billing, requeues, rescue
-from checkout.gateways import Approved, DeclineClass, Declined
+from checkout import billing, rescue
 from checkout.models import (
     ApiKey,
-    Attempt,
-    AttemptOutcome,
     CaseKind,
     Charge,
     ChargeState,
-    Heartbeat,
     Hold,
     HoldScope,
     LedgerAccount,
     Subscription,
     SubscriptionState,
-    WebhookDelivery,
 )
 from checkout.moves import open_case
 from checkout.readings import holds, open_cases
-from settlements import books, payouts, reconciliation, resolving
-from settlements.arrivals import look_at_folder
-from settlements.closing import close_periods
-from settlements.expectations import agree_bank_terms
-from settlements.exports import runs
-from settlements.formats.source import Bounds
 from settlements.models import (
-    Discrepancy,
-    ExportForm,
-    ExportWhat,
-    Notice,
-    NoticeDelivery,
-    NoticeKind,
     Proposal,
-    StatementLine,
-    StatementTerms,
     Way,
-    WayName,
 )
-from settlements.settling import store_default_schedules
 from tests.factories import LANE, World, account, creator, fresh, subscription_of
-from tests.factories_matches import proposed_match
-from tests.factories_settlements import statement_text, take_in
+from tests.factories_pages import exhausted, one_of_nearly_everything
 from tests.fakes import FakeClock
 from tests.situations import succeeded
 
 pytestmark = pytest.mark.django_db
 
-BANK_STATEMENT = Path(__file__).parents[1] / "files/statements/mock-bank-day-1.camt.053.001.08.xml"
 OURS = [
     model
     for label in ("checkout", "settlements")
@@ -77,14 +51,6 @@ CHOSEN = ACTION_CHECKBOX_NAME
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def exhausted(world: World, price: str = "19.99") -> Charge:
-    world.gateway.answers = [Declined(DeclineClass.FUNDS, "insufficient_funds")]
-    charge = world.due_charge(price=price)
-    world.receive(charge)
-    assert fresh(charge).state == ChargeState.EXHAUSTED
-    return charge
 
 
 def staff(*rights: str) -> Client:
@@ -125,93 +91,12 @@ def test_every_page_of_a_row_opens_and_changes_nothing(
         names = f"admin:{model._meta.app_label}_{model._meta.model_name}_"
         url = reverse(names + "change", args=[row.pk])
         assert admin_client.get(url).status_code == 200, url
+        history = reverse(names + "history", args=[row.pk])
+        assert admin_client.get(history).status_code == 200, history
         assert admin_client.post(url, {}).status_code == 403, url
         assert admin_client.post(reverse(names + "delete", args=[row.pk])).status_code == 403
         opened.add(model.__name__)
     assert {model.__name__ for model in OURS} - opened <= {"RouteSchedule", "FeeTerms"}
-
-
-def one_of_nearly_everything(world: World, folder: Path) -> None:
-    now = world.clock.now()
-    world.gateway.answers = [
-        lambda request: Approved(request.amount - Decimal("0.03"), "USD", "short")
-    ]
-    world.receive(world.due_charge())
-    exhausted(world)
-    requeues.propose(
-        choice=requeues.Choice(lane=LANE),
-        by="olga",
-        reason="the issuers answer again",
-        limit=requeues.Limit(count=100, usd=Decimal("5000.00")),
-        now=now,
-        ages=world.ages,
-    )
-    call_command("pause", LANE, "--reason", "maintenance")
-    ApiKey.issue(account=account(clock=world.clock), label="frontend", now=now.real)
-    rescue.keep_unreadable(subject="m-1", body="{", reason="no JSON", now=now)
-    Heartbeat.objects.create(name="worker", beat_at=now.real)
-    WebhookDelivery.objects.create(
-        processor="sandbox", event_id="e-1", body="{}", received_at=now.real
-    )
-    store_default_schedules(now=now)
-    call_command(
-        "load_holidays", "us-fed", "--years", "2026", "--reason", "a year", stdout=StringIO()
-    )
-    StatementTerms.objects.create(lane="mena", due_time=time(6, 0))
-    a_bank_statement_arrives(world, folder / "watched")
-    agree_bank_terms(
-        account="0012345",
-        from_day=date(2026, 1, 30),
-        calendar="us-fed",
-        time_zone="UTC",
-        due_days=1,
-        due_time=time(9, 0),
-    )
-    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
-    resolving.propose(
-        discrepancy_ids=[Discrepancy.objects.get(code="under_charge").pk],
-        way=Way.CORRECTED,
-        by="ann",
-        reason="the network kept it",
-        now=world.clock.now(),
-    )
-    attempt = Attempt.objects.get(outcome=AttemptOutcome.CAPTURED)
-    text = statement_text(date(2026, 1, 31)).replace(str(attempt.pk), "torn-1")
-    take_in(text, world=world, folder=folder)
-    world.clock.forward(days=1)
-    close_periods(clock=world.clock, ages=world.ages)
-    payouts.prove(clock=world.clock, ages=world.ages)
-    world.clock.forward(seconds=26 * 3600)
-    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
-    proposed_match(world, [StatementLine.objects.get(reference="torn-1")], [attempt])
-    books.propose_close(
-        day=now.business.date(),
-        reasons=dict.fromkeys(books.KINDS, "looked at"),
-        by="ann",
-        now=world.clock.now(),
-    )
-    runs.ask(
-        what=ExportWhat.CHARGES,
-        form=ExportForm.CSV,
-        query="",
-        words="everything",
-        by="ann",
-        reason="for the auditors",
-        now=now,
-    )
-    notice = Notice.objects.create(
-        id=uuid4(), kind=NoticeKind.FILES, noticed_at=now.real, title="A file is late", text="…"
-    )
-    NoticeDelivery.objects.create(notice=notice, way=WayName.MAIL, next_try_at=now.real)
-
-
-def a_bank_statement_arrives(world: World, folder: Path) -> None:
-    (folder / "bank").mkdir(parents=True)
-    shutil.copy(BANK_STATEMENT, folder / "bank")
-    for _ in range(2):  # a file that does not grow between two looks is complete
-        look_at_folder(
-            folder=folder, processors={}, now=world.clock.now(), ages=world.ages, bounds=Bounds()
-        )
 
 
 def test_tokens_and_secrets_are_on_no_page(world: World, admin_client: Client) -> None:
