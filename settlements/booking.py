@@ -7,7 +7,8 @@
 
 An entry is dated by the business clock on which this is learned, so it never meets a closed day. Each
 file and payout is booked once: by its row of `Booking`, under one lock, and by an id derived from it.
-Killed anywhere, the next run books what no row names; so does the first run after an upgrade.
+Killed anywhere, the next run books what no row names; so does the first run after an upgrade. One that
+cannot be booked keeps no other from it, and is named by the comparison `payout` until it is.
 """
 
 from decimal import Decimal
@@ -21,8 +22,6 @@ from checkout.clock import Moment
 from checkout.models import EntryKind, LedgerAccount, LedgerEntry
 from settlements.models import BOOKED, NOTHING, Booking
 
-# Files or payouts a transaction; a file may hold a million lines.
-AT_ONCE: Final = 100
 # Any number that nothing else in this database locks.
 LOCK: Final = 7_204_117
 # What the ids of these entries are derived in.
@@ -30,7 +29,10 @@ FACTS: Final = UUID("0b3b1c0e-5d0b-5c6c-9a56-3a0f0a6e7d21")
 
 
 class _Moved(NamedTuple):
-    """What a file or a payout moved, USD, a debit positive; clearing is the rest of it."""
+    """What a file or a payout moved, USD, a debit positive; clearing is the rest of it.
+
+    `name` is the file's SHA-256 or the payout's reference: its own within the lane.
+    """
 
     name: str
     lane: str
@@ -55,30 +57,38 @@ class _Moved(NamedTuple):
         return {account: amount for account, amount in moved.items() if amount}
 
 
-def book_files(*, now: Moment) -> int:
-    """Book the oldest gathered files that no booking names; how many. Runs in the caller's transaction."""
-    return _book(_FILES, EntryKind.STATED, now=now)
-
-
-def count_unbooked() -> int:
-    """How many gathered files and landed payouts no booking names."""
+def unbooked_files() -> list[int]:
+    """The gathered files that no booking names, by id, the oldest first."""
     with connection.cursor() as cursor:
-        cursor.execute(_UNBOOKED)
-        return int(cursor.fetchone()[0])
+        cursor.execute(_UNBOOKED_FILES)
+        return [id for (id,) in cursor.fetchall()]
 
 
-def book_payouts(*, now: Moment) -> int:
-    """Book the oldest landed payouts that no booking names; how many. Runs in the caller's transaction."""
-    return _book(_PAYOUTS, EntryKind.LANDED, now=now)
+def unbooked_payouts() -> list[int]:
+    """The payouts that landed and no booking names, by id, the oldest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(_UNBOOKED_PAYOUTS)
+        return [id for (id,) in cursor.fetchall()]
 
 
-def _book(sql: str, kind: EntryKind, *, now: Moment) -> int:
+def book_file(id: int, *, now: Moment) -> bool:
+    """Book a gathered file, if no booking names it yet. Runs in the caller's transaction."""
+    return _book(_FILE, id, EntryKind.STATED, now=now)
+
+
+def book_payout(id: int, *, now: Moment) -> bool:
+    """Book a payout that landed, if no booking names it yet. Runs in the caller's transaction."""
+    return _book(_PAYOUT, id, EntryKind.LANDED, now=now)
+
+
+def _book(sql: str, id: int, kind: EntryKind, *, now: Moment) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-        cursor.execute(sql, {"limit": AT_ONCE})
-        found = [_Moved(*row) for row in cursor.fetchall()]
-    Booking.objects.bulk_create([_booking(moved, kind, now=now) for moved in found])
-    return len(found)
+        cursor.execute(sql, {"id": id})
+        moved = cursor.fetchone()
+    if moved is not None:
+        _booking(_Moved(*moved), kind, now=now).save(force_insert=True)
+    return moved is not None
 
 
 def _booking(moved: _Moved, kind: EntryKind, *, now: Moment) -> Booking:
@@ -95,23 +105,26 @@ def _booking(moved: _Moved, kind: EntryKind, *, now: Moment) -> Booking:
 
 def _entry(moved: _Moved, kind: EntryKind, *, now: Moment) -> LedgerEntry:
     """The entry of this fact: one that is there already, its row deleted by hand, is taken as it is."""
-    subject = uuid5(FACTS, moved.name)
+    subject = uuid5(uuid5(FACTS, moved.lane), moved.name)
     there = LedgerEntry.objects.filter(pk=LedgerEntry.derive_id(subject=subject, kind=kind)).first()
     return there or ledger.post_of_lane(
         kind=kind, subject=subject, lane=moved.lane, postings=moved.postings, now=now
     )
 
 
-_UNBOOKED: Final = """
-    SELECT (SELECT count(*) FROM settlements_gatheredstatement g
-             WHERE NOT EXISTS (SELECT 1 FROM settlements_booking b
-                                WHERE b.statement_id = g.statement_id))
-         + (SELECT count(*) FROM settlements_payout p
-             WHERE p.landed_on IS NOT NULL
-               AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.payout_id = p.id))
+_UNBOOKED_FILES: Final = """
+    SELECT g.statement_id FROM settlements_gatheredstatement g
+    WHERE NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = g.statement_id)
+    ORDER BY 1
 """
-_FILES: Final = """
-    SELECT 'file:' || f.lane || ':' || f.sha256, f.lane, f.id, NULL::bigint, 0.00,
+_UNBOOKED_PAYOUTS: Final = """
+    SELECT p.id FROM settlements_payout p
+    WHERE p.landed_on IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.payout_id = p.id)
+    ORDER BY 1
+"""
+_FILE: Final = """
+    SELECT f.sha256, f.lane, f.id, NULL::bigint, 0.00,
            charged.fees - beside.fees, -(beside.refunds - unapplied.refunds), -beside.disputes,
            -beside.adjustments, -unapplied.refunds
     FROM settlements_gatheredstatement g
@@ -135,14 +148,19 @@ _FILES: Final = """
         WHEN pg_input_is_valid(l.reference, 'uuid') THEN l.reference::uuid END
       WHERE l.statement_id = f.id AND l.type = 'refund'
     ) unapplied
-    WHERE NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = f.id)
-    ORDER BY f.id LIMIT %(limit)s
+    WHERE f.id = %(id)s
+      AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = f.id)
 """
-_PAYOUTS: Final = """
-    SELECT 'payout:' || p.lane || ':' || p.reference, p.lane, NULL::bigint, p.id, p.paid - p.kept,
-           p.kept, 0.00, 0.00, 0.00, 0.00
+# What landed is the bank's word: the first credit, whatever files and banks say of it later. A payout
+# of 0.00 landed without one.
+_PAYOUT: Final = """
+    SELECT p.reference, p.lane, NULL::bigint, p.id,
+           coalesce(credit.net, 0.00), p.kept, 0.00, 0.00, 0.00, 0.00
     FROM settlements_payout p
-    WHERE p.landed_on IS NOT NULL
+    LEFT JOIN LATERAL (
+      SELECT e.net FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
+      WHERE c.payout_id = p.id ORDER BY c.id LIMIT 1
+    ) credit ON true
+    WHERE p.id = %(id)s AND p.landed_on IS NOT NULL
       AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.payout_id = p.id)
-    ORDER BY p.id LIMIT %(limit)s
 """

@@ -3,8 +3,8 @@
 1. `gather_payouts`: each accepted file is added, once, to the payouts that its lines name.
 2. `land_payouts`: an entry of an accepted bank statement that names a payout is its credit. The payout
    landed when it has one credit, and lines, payout line and credit agree to the cent.
-3. `prove_settlements`: a settlement is proved when each of its lines sits in a payout that landed.
-4. `book_movements`: what files state beside captures, and what has landed, in the books.
+3. `book_movements`: what files state beside captures, and what has landed, in the books.
+4. `prove_settlements`: a settlement is proved when each of its lines sits in a payout that landed.
 
 What names no payout, or several, stays unmatched (R42); what names one and differs is found by the
 comparison `payout`. Every step may be killed and run again, or run twice at once.
@@ -19,7 +19,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
-from django.db import connection
+from django.db import DataError, IntegrityError, connection
 from django.db.models import Count, Q, QuerySet, Sum
 
 from checkout import outbox
@@ -28,7 +28,7 @@ from checkout.commit import committed
 from checkout.models import Creator
 from checkout.money import CURRENCY
 from checkout.tallies import Tally
-from settlements.booking import book_files, book_payouts, count_unbooked
+from settlements.booking import book_file, book_payout, unbooked_files, unbooked_payouts
 from settlements.models import (
     LEFT,
     NOTHING,
@@ -96,17 +96,17 @@ def _unseen(_what: str, _count: Callable[[], int]) -> Iterator[Progress]:
 
 
 def prove(*, clock: Clock, ages: Ages, bar: Bar = _unseen) -> Proved:
-    """Gather, land, prove and book, in that order. Raises commit.DatabaseAway.
+    """Gather, land, book and prove, in that order. Raises commit.DatabaseAway.
 
     `bar` is opened for each part that goes by many, with what it is called and how to count it.
     """
     with bar("Gathering files", count_ungathered) as progress:
         files = gather_payouts(clock=clock, ages=ages, progress=progress)
     payouts = land_payouts(clock=clock, ages=ages)
-    with bar("Proving settlements", count_marked) as progress:
-        settlements, net = prove_settlements(clock=clock, ages=ages, progress=progress)
     with bar("Booking files and payouts", count_unbooked) as progress:
         booked = book_movements(clock=clock, ages=ages, progress=progress)
+    with bar("Proving settlements", count_marked) as progress:
+        settlements, net = prove_settlements(clock=clock, ages=ages, progress=progress)
     return Proved(files, payouts, settlements, net, booked)
 
 
@@ -156,13 +156,27 @@ def prove_settlements(
 
 
 def book_movements(*, clock: Clock, ages: Ages, progress: Progress = lambda _: None) -> int:
-    """Book every gathered file and landed payout that was not booked yet; how many."""
+    """Book every gathered file and landed payout that was not booked yet, a transaction each; how many.
+
+    One that the database refuses keeps no other from its entry; it is told, and named by `payout`.
+    """
+    works: list[Callable[..., bool]] = [
+        *(partial(book_file, id) for id in unbooked_files()),
+        *(partial(book_payout, id) for id in unbooked_payouts()),
+    ]
     count = 0
-    for book in (book_files, book_payouts):
-        while found := _commit(partial(book, now=clock.now()), clock=clock, ages=ages):
-            count += found
-            progress(found)
+    for work in works:
+        try:
+            count += _commit(partial(work, now=clock.now()), clock=clock, ages=ages)
+        except (DataError, IntegrityError):
+            logger.exception("not booked", extra={"what": str(work)})
+        progress(1)
     return count
+
+
+def count_unbooked() -> int:
+    """How many gathered files and landed payouts no booking names."""
+    return len(unbooked_files()) + len(unbooked_payouts())
 
 
 def payouts_due(*, today: date) -> tuple[Tally, Tally]:

@@ -99,7 +99,8 @@ SELECT 'amount', entry || ':' || account, NULL, NULL, NULL, lane, moved, posted,
 FROM (
   SELECT coalesce(b.entry_id, p.entry_id) AS entry, coalesce(b.account, p.account) AS account,
          coalesce(b.lane, p.lane, '') AS lane, b.what,
-         coalesce(b.amount, 0.00) AS moved, coalesce(p.amount, 0.00) AS posted
+         coalesce(b.amount, 0.00) AS moved, coalesce(p.amount, 0.00) AS posted,
+         p.account = 'clearing' AND p.lane <> b.lane AS is_elsewhere
   FROM (
     SELECT b.entry_id, x.account, x.amount, coalesce(f.lane, o.lane) AS lane,
            coalesce('the file ' || f.file_name, 'the payout ' || o.reference) AS what
@@ -117,17 +118,23 @@ FROM (
     SELECT entry_id, account, lane, amount FROM checkout_ledgerposting WHERE charge_id IS NULL
   ) p ON p.entry_id = b.entry_id AND p.account = b.account
 ) held
-WHERE moved <> posted
+WHERE moved <> posted OR is_elsewhere
 UNION ALL
--- Left: what a payout is said to have brought. Right: what was booked of it when it landed.
-SELECT 'amount', p.id || ':booked', NULL, NULL, NULL, p.lane, p.paid - p.kept, b.cash,
-       'The payout ' || p.lane || ' ' || p.reference || ' brought ' || settlements_usd(p.paid - p.kept)
-         || ' of ' || settlements_usd(p.paid) || ' USD, the books say ' || settlements_usd(b.cash)
-         || ' of ' || settlements_usd(-b.clearing) || '.'
-FROM settlements_payout p JOIN settlements_booking b ON b.payout_id = p.id
-WHERE (b.cash, b.clearing) <> (p.paid - p.kept, -p.paid)
+-- Left: the credit with which a payout landed, and what the bank kept. Right: what was booked of them.
+SELECT 'amount', p.id || ':booked', NULL, NULL, NULL, p.lane, credit.net, b.cash,
+       'The bank credited ' || settlements_usd(credit.net) || ' USD for the payout ' || p.lane || ' '
+         || p.reference || ' and kept ' || settlements_usd(p.kept) || ', the books say '
+         || settlements_usd(b.cash) || ' and ' || settlements_usd(b.fees) || '.'
+FROM settlements_payout p
+JOIN settlements_booking b ON b.payout_id = p.id
+CROSS JOIN LATERAL (
+  SELECT coalesce((
+    SELECT e.net FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
+    WHERE c.payout_id = p.id ORDER BY c.id LIMIT 1), 0.00) AS net
+) credit
+WHERE (b.cash, b.fees) <> (credit.net, p.kept)
 UNION ALL
--- Booked within seconds: an hour later nobody is about to.
+-- Booked within seconds: an hour after it was known nobody is about to.
 SELECT 'missing', 'file:' || f.id || ':booked', NULL, NULL, NULL, f.lane, 0.00, 0.00,
        'What the file ' || f.file_name || ' states beside captures is not in the books.'
 FROM settlements_gatheredstatement g JOIN settlements_statementimport f ON f.id = g.statement_id
@@ -138,5 +145,9 @@ SELECT 'missing', p.id || ':booked', NULL, NULL, NULL, p.lane, p.paid - p.kept, 
        'The payout ' || p.lane || ' ' || p.reference || ' landed on ' || p.landed_on
          || ' and is not in the books.'
 FROM settlements_payout p
-WHERE p.landed_on < (%(business)s::timestamptz AT TIME ZONE 'UTC')::date - 1
+WHERE p.landed_on IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.payout_id = p.id)
+  AND EXISTS (
+    SELECT 1 FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
+    JOIN settlements_bankstatement s ON s.id = e.statement_id
+    WHERE c.payout_id = p.id AND s.accepted_at < %(now)s::timestamptz - interval '1 hour')

@@ -70,7 +70,8 @@ class Payout(models.Model):
                 name="payout_landed_after_it_left",
             ),
             models.CheckConstraint(
-                condition=Q(kept=0) | Q(kept__gt=0, kept__lt=F("paid"), landed_on__isnull=False),
+                # Less than what left, by the trigger, when it lands: what left may be reversed later.
+                condition=Q(kept=0) | Q(kept__gt=0, landed_on__isnull=False),
                 name="payout_kept",
             ),
         ]

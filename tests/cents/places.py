@@ -131,7 +131,7 @@ def _payout_moved(f: Facts, cent: Decimal) -> Named:
 
 def _payout_paid(f: Facts, cent: Decimal) -> Named:
     it = f"payout:amount:{f['id']}"
-    return {it: cent, f"{it}:bank": -cent, f"{it}:parts:paid": cent, f"{it}:booked": -cent}
+    return {it: cent, f"{it}:bank": -cent, f"{it}:parts:paid": cent}
 
 
 def _lane_posting(f: Facts, cent: Decimal) -> Named:
@@ -158,8 +158,9 @@ def _part(f: Facts, cent: Decimal) -> Named:
 
 
 def _bank_entry(f: Facts, cent: Decimal) -> Named:
+    it = f"payout:amount:{f['payout']}"
     rewritten = _rewritten("payout", "settlements_bankentry", f, amount=cent)
-    return {f"payout:amount:{f['payout']}:bank": cent, **rewritten}
+    return {f"{it}:bank": cent, f"{it}:booked": -cent, **rewritten}
 
 
 def _file(f: Facts, cent: Decimal) -> Named:

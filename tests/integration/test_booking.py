@@ -21,6 +21,7 @@ from settlements.roles import VIEWER
 from tests.factories import LANE, World
 from tests.factories_payouts import (
     LAST_OF_JANUARY,
+    NAME,
     NET,
     accepted_short,
     captured_world,
@@ -190,7 +191,8 @@ def test_one_that_dies_books_nothing_and_the_next_all(world, tmp_path: Path):
 
     def dying() -> None:
         with transaction.atomic():
-            booking.book_files(now=world.clock.now())
+            for id in booking.unbooked_files():
+                booking.book_file(id, now=world.clock.now())
             raise Crash("here")
 
     with pytest.raises(Crash):
@@ -198,6 +200,34 @@ def test_one_that_dies_books_nothing_and_the_next_all(world, tmp_path: Path):
     assert not Booking.objects.exists()
 
     assert prove(world).booked == 2
+
+
+def test_one_that_cannot_be_booked_keeps_no_other_from_it(world, tmp_path: Path):
+    """A sum beyond what a column holds, or whatever else the database refuses."""
+    unbooked(world, tmp_path)
+    edit("ALTER TABLE settlements_booking ADD CONSTRAINT no_file CHECK (statement_id IS NULL)")
+
+    assert prove(world).booked == 1
+    assert Booking.objects.get().payout == Payout.objects.get()
+
+    edit("ALTER TABLE settlements_booking DROP CONSTRAINT no_file")
+    assert prove(world).booked == 1
+
+
+def test_a_payout_reversed_after_it_landed_short_is_gathered(world, tmp_path: Path):
+    """What left is nothing any more; what the bank kept of it stays what two people accepted."""
+    accepted_short(world, tmp_path)
+    text = statement_text(date(2026, 2, 3)).rstrip("\n")
+    head, _, closing = text.rpartition("\n")
+    back = f"x-back,payout,,,2026-02-03T13:00:00Z,{NET},0.00,{NET},USD,{NAME}"
+    closing = closing.replace(",0.00,USD", f",{NET},USD")
+    world.clock.forward(days=3)
+    take_in("\n".join([head, back, closing]) + "\n", world=world, folder=tmp_path, name="back.csv")
+
+    assert prove(world).files == 1
+    payout = Payout.objects.get()
+    assert (payout.paid, payout.kept) == (Decimal("0.00"), Decimal("15.00"))
+    assert postings(EntryKind.LANDED)[A.CASH] == Decimal("4.11")
 
 
 def test_a_booking_that_somebody_deleted_finds_its_entry(world, tmp_path: Path):
