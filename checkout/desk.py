@@ -176,6 +176,7 @@ def printed(found: Any) -> Printed:
         chosen=", ".join(chosen) or "none",
         count=paginator.count,
         is_more=paginator.is_more,
+        estimate=paginator.estimate if paginator.is_more else None,
         noun=str(one if paginator.count == 1 else many),
         usd=paginator.usd,
         usd_of=paginator.total.called,

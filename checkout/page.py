@@ -55,22 +55,27 @@ class Printed:
 
     `count` is None where a page counts nothing as a whole; `usd` is None where rows carry no money or
     where not all of them were counted; `usd_of` says what it adds up where that is not the plain column.
+    `estimate` is how many there may be beyond what was counted; it never carries money.
     """
 
     at: datetime
     chosen: str = ""
     count: int | None = None
     is_more: bool = False
+    estimate: int | None = None
     noun: str = ""
     usd: Decimal | None = None
     usd_of: str = ""
 
     @property
     def counted(self) -> str:
-        """`more than 2,000 charges`, `1 charge`."""
+        """`more than 2,000 attempts, ≈ 5,300,000`; `1 charge`."""
         if self.count is None:
             return ""
-        return f"{'more than ' if self.is_more else ''}{self.count:,} {self.noun}"
+        if not self.is_more:
+            return f"{self.count:,} {self.noun}"
+        guessed = "" if self.estimate is None else f", ≈ {self.estimate:,}"
+        return f"more than {self.count:,} {self.noun}{guessed}"
 
     @property
     def usd_shown(self) -> str:
