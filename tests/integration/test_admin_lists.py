@@ -137,7 +137,7 @@ def assert_indexed(sql: str, *, asked: object) -> None:
     """The query reads none of the large tables from end to end, and counts and sorts out nothing."""
     plan = plan_of(sql)
     for table in LARGE:
-        assert f"Seq Scan on {table}" not in plan, f"{asked}\n{sql}\n{plan}"
+        assert f"Seq Scan on {table} " not in plan, f"{asked}\n{sql}\n{plan}"
     assert "DISTINCT" not in sql
 
 

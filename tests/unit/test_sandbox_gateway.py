@@ -393,7 +393,8 @@ def test_the_deadline_is_for_the_whole_call(talk: Callable[[socket.socket], None
         # The thread is woken and its connection closed, not left to wait for what may never come.
         assert ended.wait(10)
 
-    assert outcome == InDoubt("no answer within 1 s")
+    # The client's own time-out ends in the same moment, and may be the first.
+    assert outcome in (InDoubt("no answer within 1 s"), InDoubt("ReadTimeout: timed out"))
     assert took < 10
 
 
