@@ -278,7 +278,11 @@ def _terms_on(subscription: Subscription, day: date) -> SubscriptionTerms:
 
 
 def _next_period_to_begin(subscription: Subscription, *, now: Moment) -> date:
-    """The first period that has not begun; later than the next to be billed when billing is behind."""
+    """The first period that has not begun; later than the next to be billed when billing is behind.
+
+    No earlier than what was agreed last: `now` was read before the lock was waited for, and who held
+    it may have read a later one. Terms before others would cut a period in two (R7).
+    """
     start = subscription.next_period_start
     while begins_at(start, subscription.time_zone) <= now.business:
         terms = _terms_on(subscription, start)
@@ -288,7 +292,8 @@ def _next_period_to_begin(subscription: Subscription, *, now: Moment) -> date:
             count=terms.interval_count,
             start=start,
         )
-    return start
+    agreed_last = subscription.terms.aggregate(day=Max("starts_on"))["day"]
+    return max(start, agreed_last or start)
 
 
 def cancel(*, subscription_id: UUID, by: str, reason: str, now: Moment) -> Subscription:

@@ -377,6 +377,37 @@ def test_a_cancelled_subscription_is_not_billed(world: World) -> None:
     assert bill(world).charges == 0
 
 
+def test_an_older_reading_of_the_clock_agrees_on_nothing_before_what_is_agreed(
+    world: World,
+) -> None:
+    """A change that waited for the lock holds an older `now` than the one that went before it (R7).
+
+    Terms that start before others cut one period in two: it is billed to an end that the calendar of
+    the proof does not have.
+    """
+    charge = world.due_charge()
+    plan("weekly", "4.99", "week")
+    plan("yearly", "199.00", "year")
+    read_before = world.clock.now()
+    go_to(world, "2026-02-28T00:00:00")
+    agreed = change_plan(world, charge, "weekly")
+
+    with transaction.atomic():
+        later = subscriptions.change_plan(
+            subscription_id=charge.subscription_id, plan_code="yearly", now=read_before
+        )
+
+    assert later.starts_on == agreed.starts_on == date(2026, 3, 31)
+    go_to(world, "2026-04-30T12:00:00")
+    bill(world)
+    rows = Charge.objects.filter(subscription=charge.subscription_id).order_by("period_start")
+    assert [f"{row.period_start}..{row.period_end}" for row in rows] == [
+        "2026-01-31..2026-02-28",
+        "2026-02-28..2026-03-31",
+        "2026-03-31..2027-03-31",
+    ]
+
+
 # --- Many ------------------------------------------------------------------------------------------
 
 
