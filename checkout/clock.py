@@ -7,10 +7,12 @@ clock of every process at once through a file (R18); it is refused in production
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         """Wait this many real seconds."""
         time.sleep(seconds)
+
+
+def start_and_end(first: date, last: date, zone: tzinfo = UTC) -> tuple[datetime, datetime]:
+    """The instants (UTC) between which these days of a zone lie, both included; the second is not."""
+    begins, ends = (
+        datetime.combine(day, datetime.min.time(), zone).astimezone(UTC)
+        for day in (first, last + DAY)
+    )
+    return begins, ends
 
 
 class DisorderedAges(Exception):

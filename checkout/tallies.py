@@ -7,16 +7,15 @@ over the tables would say in the same snapshot (R47), whatever was edited by han
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final
 
 from django.db import connection
 from django.db.models import Sum
 
+from checkout.clock import start_and_end
 from checkout.models import UNCOLLECTED, AttemptTally, ChargeState, ChargeTally
-
-DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def uncollected_by_age(today: date) -> Mapping[str, Tally]:
 
 def declines_by_class(*, first: date, last: date) -> Mapping[str, Tally]:
     """Declined attempts of these days (UTC, business clock), both included, by class."""
-    since, until = (datetime.combine(day, time(), UTC) for day in (first, last + DAY))
+    since, until = start_and_end(first, last)
     declined = AttemptTally.objects.filter(slot__gte=since, slot__lt=until, outcome="declined")
     rows = declined.values("decline_class")
     summed = rows.order_by("decline_class").annotate(number=Sum("count"), money=Sum("usd"))

@@ -5,13 +5,14 @@ captures by time, so that nobody counts them (R47). Both say the same in one sna
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date
 from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from checkout.clock import DAY
 from checkout.models import AttemptOutcome
 from settlements.days import LaneDay, Stretch, captured_until
 from settlements.expectations import around, between, on_lane_days, statement_zones
@@ -24,7 +25,6 @@ from settlements.models import (
     StatementExpectation,
 )
 
-DAY: Final = timedelta(days=1)
 TAKEN: Final = (AttemptOutcome.CAPTURED, AttemptOutcome.UNAPPLIED)
 
 

@@ -1,14 +1,14 @@
 """Which files are owed, by processors and by our banks, for which days, and when they are late."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 
-from checkout.clock import Ages, Moment
+from checkout.clock import DAY, Ages, Moment, start_and_end
 from settlements.models import (
     BankExpectation,
     BankTerms,
@@ -114,15 +114,13 @@ def on_lane_days(*, first: date, last: date, lane: str = "lane", at: str = "book
 
 def between(first: date, last: date, zone: ZoneInfo, *, at: str = "booked_at") -> Q:
     """On these days of a zone, both included."""
-    start = datetime.combine(first, time(), zone).astimezone(UTC)
-    end = datetime.combine(last + timedelta(days=1), time(), zone).astimezone(UTC)
-    return Q(**{f"{at}__gte": start, f"{at}__lt": end})
+    begins, ends = start_and_end(first, last, zone)
+    return Q(**{f"{at}__gte": begins, f"{at}__lt": ends})
 
 
 def around(first: date, last: date, *, at: str = "booked_at") -> Q:
     """On these days or a day beside them (UTC): whatever the zone, theirs lie within."""
-    day = timedelta(days=1)
-    return between(first - day, last + day, ZoneInfo("UTC"), at=at)
+    return between(first - DAY, last + DAY, ZoneInfo("UTC"), at=at)
 
 
 def day_start(*, lane: str, day: date) -> datetime:

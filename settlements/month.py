@@ -19,7 +19,7 @@ line by line.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Su
 from django.db.models.functions import Coalesce
 
 from checkout import tallies
+from checkout.clock import DAY, start_and_end
 from checkout.gateways import DeclineClass
 from checkout.models import ChargeState
 from checkout.tallies import Tally
@@ -45,7 +46,6 @@ from settlements.models import (
     PayoutCredit,
 )
 
-DAY: Final = timedelta(days=1)
 FEE_LINES: Final = (LineType.FEE, LineType.DISPUTE_FEE)
 
 
@@ -198,9 +198,10 @@ def recovery_in(*, first: date, last: date) -> Sequence[Recovery]:
     It reads the declined attempts of these days by their index, never those of other months. What a
     charge owed is what its attempt asked for.
     """
+    since, until = start_and_end(first, last)
     span = {
-        "since": _midnight(first),
-        "until": _midnight(last + DAY),
+        "since": since,
+        "until": until,
         # All there are, and none, so that the index is entered once for each.
         "classes": ["", *(each.value for each in DeclineClass)],
     }
@@ -208,10 +209,6 @@ def recovery_in(*, first: date, last: date) -> Sequence[Recovery]:
         Recovery(name, Tally(count, owed), Tally(later, collected))
         for name, count, owed, later, collected in _rows(_RECOVERY, **span)
     ]
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ attempt, a day's late or quarantined file is that file.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from checkout.clock import Moment
+from checkout.clock import Moment, start_and_end
 from checkout.models import Attempt, AttemptOutcome, Case, CaseKind, ChargeState
 from checkout.tallies import Tally
 from settlements.days import captured_until, closed_through
@@ -58,8 +58,7 @@ class Bounds:
 
 def bounds_of(*, day: date, now: Moment) -> Bounds:
     """What is dated by the real clock falls into the day by how far the clocks are apart now."""
-    start = datetime.combine(day, time(), UTC)
-    end = start + timedelta(days=1)
+    start, end = start_and_end(day, day)
     apart = now.business - now.real
     return Bounds(day, start, end, start - apart, end - apart)
 

@@ -1,7 +1,7 @@
 """Charges and their attempts, to read; and what a person may do about an exhausted charge."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout import rescue, verdicts, wiring
+from checkout.clock import start_and_end
 from checkout.desk import (
     Question,
     ReadOnlyAdmin,
@@ -43,7 +44,7 @@ from checkout.models import (
 from checkout.money import CENT
 from checkout.moves import UnknownCharge
 from checkout.page import PAGING, day_named, days_named, month_named
-from checkout.tallies import AGES, DAY, Tally, charges_of, layer_named
+from checkout.tallies import AGES, Tally, charges_of, layer_named
 from checkout.targets import creators_named
 
 # The lanes are the settings': asking the table for them would be a DISTINCT over it.
@@ -110,6 +111,13 @@ FirstFilter = filter_by_link(
         "collected": Total(Subquery(_COLLECTED.values("captured_amount")), "collected later")
     }.get,
 )
+
+
+def _booked_in(days: tuple[date, date]) -> Q:
+    begins, ends = start_and_end(*days)
+    return Q(booked_at__gte=begins, booked_at__lt=ends)
+
+
 BilledFilter = month_filter(
     "month",
     "month of the billing date",
@@ -125,18 +133,14 @@ BecameFilter = filter_by_link(
 BookedFilter = month_filter(
     "booked",
     "month of the outcome (UTC)",
-    lambda first, last: Q(booked_at__gte=_midnight(first), booked_at__lt=_midnight(last + DAY)),
+    lambda first, last: _booked_in((first, last)),
 )
 BookedOnFilter = filter_by_link(
     "days",
     "days of the outcome (UTC)",
-    lambda days: Q(booked_at__gte=_midnight(days[0]), booked_at__lt=_midnight(days[1] + DAY)),
+    _booked_in,
     read=days_named,
 )
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
 
 
 class UncollectedFilter(admin.SimpleListFilter):

@@ -1,6 +1,6 @@
 """What was written down: messages, cases, the books, webhooks, keys, signs of life."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 from typing import Any
 
 from django.contrib import admin
@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout import billing, readings, rescue, verdicts, wiring
+from checkout.clock import start_and_end
 from checkout.desk import (
     Question,
     ReadOnlyAdmin,
@@ -41,7 +42,7 @@ from checkout.models import (
     OutboxMessage,
     WebhookDelivery,
 )
-from checkout.page import day_named, month_named
+from checkout.page import days_named, month_named
 from checkout.requeues import by_another
 from checkout.targets import creators_named
 
@@ -86,15 +87,9 @@ UnappliedFilter = fixed_filter(
 )
 
 
-def _days_named(text: str) -> tuple[date, date] | None:
-    """A day, or a month, as its first and last."""
-    day = day_named(text)
-    return (day, day) if day else month_named(text)
-
-
 def _posted_in(days: tuple[date, date]) -> Q:
-    first, last = (datetime.combine(day, time(), UTC) for day in days)
-    return Q(posted_at__gte=first, posted_at__lt=last + timedelta(days=1))
+    begins, ends = start_and_end(*days)
+    return Q(posted_at__gte=begins, posted_at__lt=ends)
 
 
 # Debits equal credits, or there is no close.
@@ -103,7 +98,7 @@ PostedFilter = filter_by_link(
     "posted",
     "posted (UTC)",
     _posted_in,
-    read=_days_named,
+    read=lambda text: days_named(text) or month_named(text),
     total=lambda _: Total(Subquery(_DEBITS.annotate(usd=Sum("amount")).values("usd")), "debits"),
 )
 

@@ -1,6 +1,6 @@
 """The audit trail of the admin, and how it is narrowed: by month, by person, by what was decided about."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 from typing import Any, Final
 
 from django.contrib import admin
@@ -10,6 +10,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from checkout.clock import start_and_end
 from checkout.desk import ReadOnlyAdmin
 from checkout.filters import month_filter
 
@@ -18,8 +19,8 @@ MOST: Final = 100
 
 
 def _within(first: date, last: date) -> Q:
-    begin, end = (datetime.combine(day, time(), UTC) for day in (first, last + timedelta(days=1)))
-    return Q(action_time__gte=begin, action_time__lt=end)
+    begins, ends = start_and_end(first, last)
+    return Q(action_time__gte=begins, action_time__lt=ends)
 
 
 class PersonFilter(admin.SimpleListFilter):

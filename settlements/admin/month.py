@@ -15,14 +15,14 @@ from django.urls import reverse
 
 from checkout import tallies, wiring
 from checkout.charts import Bar, Part, stacked_bars
-from checkout.clock import Moment
+from checkout.clock import DAY, Moment
 from checkout.desk import money
 from checkout.models import ChargeState
 from checkout.page import Printed, in_snapshot, month_named, months_before
 from checkout.tallies import Tally
 from settlements.admin.captures import captures_link
 from settlements.days import Stretch
-from settlements.month import DAY, Billed, Held, Landed, Recovery, billed_in, landed_in, recovery_in
+from settlements.month import Billed, Held, Landed, Recovery, billed_in, landed_in, recovery_in
 
 RIGHTS: Final = (
     "checkout.view_charge",
