@@ -343,7 +343,13 @@ PLACES: Final = (
 COMMANDS: Final = (
     Errand("reconcile.slice_committed", ("reconcile",), ("F27",)),
     Errand("topic.records_stored", ("reconcile", "events"), ("F17",)),
-    Errand("redrive.sent", ("redrive",), ("F25",), around=dead_letters_kept, at_once=1),
+    Errand(
+        "redrive.sent",
+        ("redrive", "--reason", "the chaos run"),
+        ("F25",),
+        around=dead_letters_kept,
+        at_once=1,
+    ),
     Errand("statement.copied", ("import_statement",), ("F17",), words=statement_of_a_quiet_day),
 )
 

@@ -54,10 +54,11 @@ LOOK_SECONDS: Final = 0.2
 MANAGE_SECONDS: Final = 120
 STOPPED: Final = (NotYet, Refused, NotReplicating, NotStarted, psycopg.Error)
 TOPIC: Final = "checkout.events.v1"
+WHY: Final = ("--reason", "the chaos run")
 SET_UP: Final = (
-    ("load_plans", "demo/plans.csv"),
-    ("load_routing_rules", "demo/routing_rules.csv"),
-    ("create_account", ACCOUNT),
+    ("load_plans", "demo/plans.csv", *WHY),
+    ("load_routing_rules", "demo/routing_rules.csv", *WHY),
+    ("create_account", ACCOUNT, *WHY),
 )
 
 
@@ -296,7 +297,7 @@ def open_stage(plan: Plan, parts: Parts, processes: Supervised, cluster: Cluster
         for done in pool.map(lambda words: manage(*words), SET_UP):
             if done.returncode:
                 raise Refused(f"{' '.join(done.args[1:])}: {done.stderr[-1000:]}")
-    key = manage("create_api_key", ACCOUNT, "--label", "chaos").stdout.strip()
+    key = manage("create_api_key", ACCOUNT, "--label", "chaos", *WHY).stdout.strip()
     beside = parts.beside
     return Stage(
         home=parts.home,

@@ -95,15 +95,15 @@ def load(stage: Stage) -> None:
     """Load the files and agree on the fees; what is there already is left as it is."""
     with stage.screen.phase("Plans, routing rules and creators, by file") as phase:
         said = StringIO()
-        call_command("load_plans", str(FILES / "plans.csv"), stdout=said)
-        call_command("load_routing_rules", str(FILES / "routing_rules.csv"), stdout=said)
+        call_command("load_plans", str(FILES / "plans.csv"), *WHY, stdout=said)
+        call_command("load_routing_rules", str(FILES / "routing_rules.csv"), *WHY, stdout=said)
         call_command("load_holidays", "us-fed", "--years", "2025-2040", *WHY, stdout=StringIO())
         for lane in stage.lanes:
             # As a person would write it: by keyword the values would reach the command unread.
             call_command("agree_fees", lane, *PROCESSOR_FEES, *WHY, stdout=StringIO())
-        call_command("create_account", ACCOUNT, stdout=StringIO(), stderr=StringIO())
+        call_command("create_account", ACCOUNT, *WHY, stdout=StringIO(), stderr=StringIO())
         creators = str(FILES / "creators.csv")
-        call_command("load_creators", creators, account=ACCOUNT, stdout=said)
+        call_command("load_creators", creators, *WHY, account=ACCOUNT, stdout=said)
         phase.say("; ".join(line.partition(" (")[0] for line in said.getvalue().splitlines()))
 
 

@@ -310,15 +310,17 @@ def set_up(stack: Stack) -> list[Service]:
 def staff(stack: Stack) -> list[Service]:
     """The sign-ins that the greeting names."""
     return [
-        manage(stack, "finance", "create_staff", "finance", needs=("migrate",)),
-        manage(
-            stack, "analyst", "create_staff", "analyst", "--role", "analyst", needs=("migrate",)
-        ),
-        manage(
-            stack, "approver", "create_staff", "approver", "--role", "approver", needs=("migrate",)
-        ),
-        manage(stack, "operator", "create_staff", "operator", "--superuser", needs=("migrate",)),
+        sign_in(stack, "finance"),
+        sign_in(stack, "analyst", "--role", "analyst"),
+        sign_in(stack, "approver", "--role", "approver"),
+        sign_in(stack, "operator", "--superuser"),
     ]
+
+
+def sign_in(stack: Stack, name: str, *rights: str) -> Service:
+    """One of them, made anew at each start: the same name, password and rights."""
+    why = ("--reason", "the local stack's own")
+    return manage(stack, name, "create_staff", name, *rights, *why, needs=("migrate",))
 
 
 def own_processes(stack: Stack) -> list[Service]:

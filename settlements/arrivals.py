@@ -8,7 +8,7 @@ discrepancy, and is looked at again only if it changes.
 
 import logging
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -39,6 +39,8 @@ LONGEST_REASON: Final = 4000
 LONGEST_PATH: Final = 400
 
 AnyStatement: TypeAlias = StatementImport | BankStatement
+# Writes the audit trail's line about a statement that was stored, in the import's transaction.
+KeepTrail: TypeAlias = Callable[[AnyStatement], object]
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,18 @@ def take_in(
     format_name: str = "",
     told: Told = NOTHING_TOLD,
     progress: Progress = lambda _: None,
+    keep_trail: KeepTrail = lambda _: None,
 ) -> TakenIn:
     """Import a processor's file, or a bank's where no account is named.
 
-    Raises Refused and Torn with nothing stored, and OSError. Twice is safe: the hash decides (R39).
+    `keep_trail` is called for each statement that is stored, in its transaction. Raises Refused and Torn with nothing stored, and OSError. Twice is safe: the hash decides (R39).
     """
     statements: Sequence[AnyStatement]
     released: Sequence[AnyStatement]
     if account is None:
-        bank = import_bank_statement(path=path, by=by, now=now, bounds=bounds, progress=progress)
+        bank = import_bank_statement(
+            path=path, by=by, now=now, bounds=bounds, progress=progress, keep_trail=keep_trail
+        )
         statements, released, again = bank.statements, bank.released, bank.again
     else:
         imported = import_statement(
@@ -104,6 +109,7 @@ def take_in(
             told=told,
             bounds=bounds,
             progress=progress,
+            keep_trail=keep_trail,
         )
         statements, released, again = [imported.statement], imported.released, imported.again
     return TakenIn(_state(statements, again=again), statements, released)

@@ -4,7 +4,7 @@ A camt.053 file may hold statements of several accounts. Each is compared with i
 opening + entries = closing, and opening = the former closing (R40).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -52,6 +52,7 @@ def import_bank_statement(
     now: Moment,
     bounds: Bounds = DEFAULT_BOUNDS,
     progress: Progress = lambda _: None,
+    keep_trail: Callable[[BankStatement], object] = lambda _: None,
 ) -> BankImported:
     """Store a bank's camt.053 file: a statement and its booked entries for each account in it.
 
@@ -73,6 +74,8 @@ def import_bank_statement(
                 _stored(each, source, name=source.name, by=by, now=now, bounds=bounds)
                 for each in sorted(read, key=_order)
             ]
+            for statement in statements:
+                keep_trail(statement)
             _copy(statements, spool)
             source.must_be_unchanged()
             accounts = {each.account for each in read}

@@ -7,7 +7,7 @@ itself once the file before it has come.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -96,6 +96,7 @@ def import_statement(
     told: Told = NOTHING_TOLD,
     bounds: Bounds = DEFAULT_BOUNDS,
     progress: Progress = lambda _: None,
+    keep_trail: Callable[[StatementImport], object] = lambda _: None,
 ) -> Imported:
     """Store a processor's file for one of its accounts (a lane), in the format named or recognised.
 
@@ -117,6 +118,7 @@ def import_statement(
                 return Imported(known, again=True)
             statement = _statement(reading, processor=processor, lane=lane, by=by, now=now)
             statement.save(force_insert=True)
+            keep_trail(statement)
             _copy(statement, spool)
             source.must_be_unchanged()
             failpoint("statement.copied")

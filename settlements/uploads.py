@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from django.db import connection
 
 from checkout.clock import Ages, Moment
-from settlements.arrivals import Account, TakenIn, take_in
+from settlements.arrivals import Account, KeepTrail, TakenIn, take_in
 from settlements.banking import BankPreview, preview_bank_statement
 from settlements.formats.lines import Told, amount
 from settlements.formats.source import Bounds
@@ -82,7 +82,13 @@ def preview_upload(
 
 
 def confirm_upload(
-    *, upload: StatementUpload, accounts: Accounts, now: Moment, ages: Ages, bounds: Bounds
+    *,
+    upload: StatementUpload,
+    accounts: Accounts,
+    now: Moment,
+    ages: Ages,
+    bounds: Bounds,
+    keep_trail: KeepTrail,
 ) -> TakenIn:
     """Import the file and forget it. Raises Refused. Sent twice, the second finds it imported."""
     with _as_file(upload) as path:
@@ -94,6 +100,7 @@ def confirm_upload(
             ages=ages,
             told=_told(upload),
             bounds=bounds,
+            keep_trail=keep_trail,
         )
     upload.delete()
     return taken

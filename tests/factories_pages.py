@@ -155,7 +155,7 @@ def a_bank_statement_arrives(world: World, folder: Path) -> None:
 def a_row_for_every_page(world: World, folder: Path) -> None:
     """Nearly everything; and what a desk shows once something was decided, or waits to be."""
     one_of_nearly_everything(world, folder)
-    call_command("resume", LANE, stdout=StringIO())
+    call_command("resume", LANE, "--reason", "maintenance is over", stdout=StringIO())
     call_command("pause", "mena", "--reason", "maintenance", stdout=StringIO())
     exhausted(world, "199.00")
     now = world.clock.now()

@@ -1,6 +1,6 @@
 """What a command leaves in the audit trail of the admin: what was done, who typed it, and why."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import Final
 
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -21,6 +21,11 @@ def reason(text: str) -> str:
     if not 5 <= len(text.strip()) <= 300:
         raise ArgumentTypeError("a reason is 5 to 300 characters")
     return text.strip()
+
+
+def ask_why(parser: ArgumentParser) -> None:
+    """Have a command refuse to act before somebody says why."""
+    parser.add_argument("--reason", required=True, type=reason, help="why; kept with your name")
 
 
 def log_command(

@@ -37,7 +37,7 @@ from checkout.desk import (
 from checkout.filters import filter_by_link, month_filter
 from checkout.lists import Total
 from settlements.admin.booked import in_the_books
-from settlements.arrivals import BANK, Account
+from settlements.arrivals import BANK, Account, AnyStatement
 from settlements.banking import BankPreview
 from settlements.expectations import ZoneStays, agree_terms
 from settlements.formats.lines import SHOWN, Refused, Told, amount
@@ -288,6 +288,11 @@ class StatementImportAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, upload: StatementUpload, *, because: str
     ) -> HttpResponse:
         clock = wiring.clock()
+
+        def keep_trail(statement: AnyStatement) -> None:
+            desk = self.admin_site.get_model_admin(type(statement))
+            desk.log_addition(request, statement, f"Uploaded {statement.file_name}: {because}")
+
         try:
             taken = confirm_upload(
                 upload=upload,
@@ -295,20 +300,16 @@ class StatementImportAdmin(ReadOnlyAdmin):
                 now=clock.now(),
                 ages=wiring.ages(),
                 bounds=bounds(),
+                keep_trail=keep_trail,
             )
         except Refused as refused:
             self.message_user(request, f"Refused: {refused}", messages.ERROR)
             return self._back()
         for statement in taken.statements:
-            if taken.state != FileState.KNOWN:
-                desk = self.admin_site.get_model_admin(type(statement))
-                desk.log_addition(request, statement, f"Uploaded {statement.file_name}: {because}")
             self._tell(request, statement, again=taken.state == FileState.KNOWN)
         return self._back(bank=not upload.lane)
 
-    def _tell(
-        self, request: HttpRequest, statement: StatementImport | BankStatement, *, again: bool
-    ) -> None:
+    def _tell(self, request: HttpRequest, statement: AnyStatement, *, again: bool) -> None:
         if statement.state == ImportState.QUARANTINED:
             text, level = f"{statement}: set aside: {statement.reason}", messages.WARNING
         elif again:

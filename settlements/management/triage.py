@@ -267,7 +267,8 @@ def _next_in(books: Books, *, local: bool) -> Step:
 def _resume(hold: Hold) -> str:
     if hold.kind == HoldKind.HOLD:
         return "open /admin/checkout/hold/"
-    return f"python manage.py resume {Target(HoldScope(hold.scope), hold.subject)}"
+    target = Target(HoldScope(hold.scope), hold.subject)
+    return f'python manage.py resume {target} --reason "what stopped it is mended"'
 
 
 def quiet(beats: Mapping[str, float]) -> list[str]:

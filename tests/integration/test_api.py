@@ -106,7 +106,9 @@ def test_a_wrong_secret_and_a_revoked_key_are_refused_alike(platform: Platform) 
     assert platform.get("/v1/charges").status_code == 200
 
     prefix = platform.key.split("_")[1]
-    call_command("create_api_key", "first platform", revoke=prefix, stderr=StringIO())
+    call_command(
+        "create_api_key", "first platform", revoke=prefix, reason="a test", stderr=StringIO()
+    )
     revoked = platform.get("/v1/charges")
 
     assert (refused.status_code, revoked.status_code) == (401, 401)
@@ -114,10 +116,19 @@ def test_a_wrong_secret_and_a_revoked_key_are_refused_alike(platform: Platform) 
 
 
 def test_a_key_is_shown_once_and_only_its_hash_is_stored() -> None:
-    call_command("create_account", "platform", stdout=StringIO(), stderr=StringIO())
+    call_command(
+        "create_account", "platform", reason="a test", stdout=StringIO(), stderr=StringIO()
+    )
     out = StringIO()
 
-    call_command("create_api_key", "platform", label="checkout page", stdout=out, stderr=StringIO())
+    call_command(
+        "create_api_key",
+        "platform",
+        label="checkout page",
+        reason="a test",
+        stdout=out,
+        stderr=StringIO(),
+    )
 
     key = out.getvalue().strip()
     row = ApiKey.objects.get()
@@ -129,14 +140,14 @@ def test_a_key_is_shown_once_and_only_its_hash_is_stored() -> None:
 def test_an_account_is_created_once_with_a_derived_id() -> None:
     for _ in range(2):
         out = StringIO()
-        call_command("create_account", "platform", stdout=out, stderr=StringIO())
+        call_command("create_account", "platform", reason="a test", stdout=out, stderr=StringIO())
         assert out.getvalue().strip() == str(Account.derive_id(name="platform"))
     assert Account.objects.count() == 1
 
 
 def test_a_key_needs_an_account_that_exists() -> None:
     with pytest.raises(CommandError, match="create_account"):
-        call_command("create_api_key", "nobody")
+        call_command("create_api_key", "nobody", reason="a test")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ RULES = "country,lane,valid_from,valid_to,reason,source,source_date"
 
 def load(command: str, path: Path | str, **options: object) -> dict[str, int]:
     out = StringIO()
-    call_command(command, str(path), json=True, stdout=out, **options)
+    call_command(command, str(path), json=True, reason="a test", stdout=out, **options)
     counts: dict[str, int] = json.loads(out.getvalue())
     return counts
 
@@ -32,7 +32,9 @@ def file_of(tmp_path: Path, *lines: str) -> Path:
 
 @pytest.fixture
 def account(db: None) -> Account:
-    call_command("create_account", "demonstration", stdout=StringIO(), stderr=StringIO())
+    call_command(
+        "create_account", "demonstration", reason="a test", stdout=StringIO(), stderr=StringIO()
+    )
     return Account.objects.get(name="demonstration")
 
 
@@ -184,7 +186,9 @@ def test_without_an_account_the_command_says_which_there_are(db):
 
 @pytest.mark.django_db(transaction=True)
 def test_two_loads_at_once_add_each_creator_once():
-    call_command("create_account", "demonstration", stdout=StringIO(), stderr=StringIO())
+    call_command(
+        "create_account", "demonstration", reason="a test", stdout=StringIO(), stderr=StringIO()
+    )
     load("load_plans", DEMO / "plans.csv")
     load("load_routing_rules", DEMO / "routing_rules.csv")
     start, counts = Barrier(2), []

@@ -18,6 +18,8 @@ from tests.relays import direct, rows, tell, unpublished
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+WHY = ("--reason", "the broker lost an hour")
+
 
 @pytest.fixture
 def clock() -> FakeClock:
@@ -94,7 +96,7 @@ def test_republish_command_counts(clock: FakeClock, aigerim: Creator) -> None:
     publish(FakeBroker(), clock)
     out = StringIO()
 
-    call_command("republish", "--since", clock.real_now().isoformat(), "--json", stdout=out)
+    call_command("republish", "--since", clock.real_now().isoformat(), *WHY, "--json", stdout=out)
 
     assert json.loads(out.getvalue()) == {"messages": 1}
     assert len(unpublished()) == 1
@@ -112,14 +114,14 @@ def test_republish_command_counts(clock: FakeClock, aigerim: Creator) -> None:
 )
 def test_republish_refuses_what_it_cannot_read(arguments: list[str]) -> None:
     with pytest.raises(CommandError):
-        call_command("republish", *arguments)
+        call_command("republish", *arguments, *WHY)
 
 
 def test_parked_row_is_released_by_command(clock: FakeClock, aigerim: Creator) -> None:
     [row] = rows(aigerim)
     PendingMessage.objects.filter(pk=row.pk).update(parked_at=clock.real_now())
 
-    call_command("republish", "--parked", str(row.event_id), stdout=StringIO())
+    call_command("republish", "--parked", str(row.event_id), *WHY, stdout=StringIO())
 
     assert PendingMessage.objects.get(pk=row.pk).parked_at is None
 

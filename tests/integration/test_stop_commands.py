@@ -46,7 +46,7 @@ def test_r52_a_paused_lane_spends_no_attempt_and_resume_lets_it_go_on() -> None:
     assert attempts(charge) == []
     assert fresh(charge).round == 1
 
-    run("resume", LANE)
+    run("resume", LANE, "--reason", "it answers again")
     world.receive(charge)
     assert fresh(charge).state == ChargeState.SUCCEEDED
 
@@ -76,8 +76,8 @@ def test_a_plan_a_creator_by_external_id_and_everything_can_be_paused() -> None:
         (["pause", LANE], "--reason"),
         (["pause", LANE, "--for", "soon", "--reason", "maintenance"], "'soon' is not a length"),
         (["pause", LANE, "--for", "0m", "--reason", "maintenance"], "'0m' is not a length"),
-        (["resume", LANE], f"{LANE} is not paused"),
-        (["resume", "mars"], "there is no lane 'mars'"),
+        (["resume", LANE, "--reason", "it answers again"], f"{LANE} is not paused"),
+        (["resume", "mars", "--reason", "it answers again"], "there is no lane 'mars'"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words_and_places_nothing(
@@ -93,7 +93,7 @@ def test_resume_leaves_a_persons_hold_in_force_and_says_so() -> None:
     Hold.objects.update(kind=HoldKind.HOLD)
     run("pause", LANE, "--reason", "maintenance too")
 
-    said = run("resume", LANE)
+    said = run("resume", LANE, "--reason", "it answers again")
 
     assert "1 lifted" in said
     assert "still held" in said
@@ -102,10 +102,10 @@ def test_resume_leaves_a_persons_hold_in_force_and_says_so() -> None:
 
 def test_staff_can_be_made_on_a_local_stack_and_reads_without_deciding() -> None:
     ensure_roles()
-    run("create_staff", "finance", "--password", "local-only")
-    run("create_staff", "finance", "--password", "local-only")
+    run("create_staff", "finance", "--password", "local-only", "--reason", "joined")
+    run("create_staff", "finance", "--password", "local-only", "--reason", "joined")
 
-    user = User.objects.get()
+    user = User.objects.get(username="finance")
     assert user.is_staff
     assert user.check_password("local-only")
     assert user.has_perm("checkout.view_charge")
@@ -115,5 +115,5 @@ def test_staff_can_be_made_on_a_local_stack_and_reads_without_deciding() -> None
 @override_settings(LOCAL=False, ENVIRONMENT="production")
 def test_staff_is_not_made_outside_a_local_stack() -> None:
     with pytest.raises(CommandError, match="refused: this is production"):
-        run("create_staff", "finance", "--password", "local-only")
+        run("create_staff", "finance", "--password", "local-only", "--reason", "joined")
     assert not User.objects.exists()

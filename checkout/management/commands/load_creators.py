@@ -8,21 +8,26 @@ from django.core.management.base import BaseCommand, CommandError
 
 from checkout import loading, wiring
 from checkout.management.table import load_table
-from checkout.models import Account
+from checkout.management.trail import ask_why
+from checkout.models import Account, Creator
 
 
 class Command(BaseCommand):
     help = (
         "Add creators from a CSV file with the columns external_id,name,email,country,time_zone\n"
         "and, if wanted, plan and token (checked here, used by the creator's checkout).\n"
-        "Load plans and routing rules first. Nothing is loaded when any row is refused.\n\n"
-        "Example:  python manage.py load_creators demo/creators.csv --account demonstration"
+        "Load plans and routing rules first. Nothing is loaded when any row is refused.\n"
+        "Why is kept with your name in the audit trail (Log entries in the admin), unless no row\n"
+        "was added.\n\n"
+        "Example:  python manage.py load_creators demo/creators.csv --account demonstration \\\n"
+        '            --reason "moved from the old platform, ticket 812"'
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.formatter_class = RawDescriptionHelpFormatter
         parser.add_argument("file", type=Path)
         parser.add_argument("--account", help="name of the account (needed if there are several)")
+        ask_why(parser)
         parser.add_argument("--json", action="store_true", help="print the counts as JSON")
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -31,11 +36,13 @@ class Command(BaseCommand):
         load_table(
             self,
             what="creators",
+            about=Creator,
             path=options["file"],
             required=loading.CREATOR_COLUMNS,
             optional=loading.CHECKOUT_COLUMNS,
             read=loading.read_creator,
             load=lambda rows: loading.load_creators(account_id=account.id, rows=rows, now=now),
+            because=options["reason"],
             as_json=options["json"],
         )
 

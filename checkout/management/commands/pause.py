@@ -13,6 +13,7 @@ from checkout import routing
 from checkout.clock import Moment
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
+from checkout.management.trail import ask_why, log_command
 from checkout.models import Hold, HoldKind
 from checkout.targets import Target, UnknownTarget, read_target
 
@@ -51,32 +52,42 @@ class Command(BaseCommand):
             metavar="TIME",
             help="90s, 30m, 2h, 1d; without it the pause lasts until `manage.py resume`",
         )
-        parser.add_argument("--reason", required=True, help="why; kept with your name")
+        ask_why(parser)
 
     def handle(
         self, *, target: str, length: timedelta | None, reason: str, **_options: Any
     ) -> None:
-        if not 5 <= len(reason.strip()) <= 300:
-            raise CommandError("the reason is 5 to 300 characters")
-
         def place(now: Moment) -> tuple[Target, Hold]:
             what = read_target(target, lanes=settings.LANES)
-            return what, routing.place_hold(
+            until = now.real + length if length else None
+            hold = routing.place_hold(
                 kind=HoldKind.PAUSE,
                 scope=what.scope,
                 subject=what.subject,
-                reason=reason.strip(),
+                reason=reason,
                 by=person(),
-                until=now.real + length if length else None,
+                until=until,
                 now=now,
             )
+            _log(hold, did=f"Paused {what} {end_of(hold)}", because=reason)
+            return what, hold
 
         try:
             what, hold = in_commit(place)
         except (UnknownTarget, DatabaseAway) as refused:
             raise CommandError(str(refused)) from None
-        end = f"until {hold.until:%Y-%m-%d %H:%M:%S} UTC" if hold.until else "until it is resumed"
-        self.stdout.write(f"{what} is paused {end}. To go on: manage.py resume {what}")
+        self.stdout.write(
+            f"{what} is paused {end_of(hold)}. To go on: manage.py resume {what} --reason …"
+        )
+
+
+def end_of(hold: Hold) -> str:
+    """Until when it stops collection, in words."""
+    return f"until {hold.until:%Y-%m-%d %H:%M:%S} UTC" if hold.until else "until it is resumed"
+
+
+def _log(hold: Hold, *, did: str, because: str) -> None:
+    log_command(about=Hold, named=hold.pk, shown=str(hold), did=did, by=person(), because=because)
 
 
 def person() -> str:

@@ -10,11 +10,13 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from checkout import requeues, wiring
+from checkout.clock import Moment
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
 from checkout.gateways import DeclineClass
 from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
+from checkout.management.trail import log_command
 from checkout.models import Awaits, BulkRequeue, RequeueOutcome
 from checkout.requeues import Choice, DryRun, Limit, left_of
 
@@ -92,8 +94,9 @@ def instant(text: str) -> datetime:
 
 def _requeue(choice: Choice, reason: str) -> BulkRequeue:
     clock, ages = wiring.clock(), wiring.ages()
-    run = in_commit(
-        lambda now: requeues.propose(
+
+    def propose(now: Moment) -> BulkRequeue:
+        run = requeues.propose(
             choice=choice,
             by=person(),
             reason=reason,
@@ -101,11 +104,25 @@ def _requeue(choice: Choice, reason: str) -> BulkRequeue:
             now=now,
             ages=ages,
         )
-    )
+        _log(run)
+        return run
+
+    run = in_commit(propose)
     if not run.is_waiting:
         with SlowProgress(what="Requeueing", total=run.count, clock=clock) as bar:
             requeues.carry_out(requeue_id=run.pk, clock=clock, ages=ages, progress=bar.advance)
     return run
+
+
+def _log(run: BulkRequeue) -> None:
+    log_command(
+        about=BulkRequeue,
+        named=run.pk,
+        shown=str(run),
+        did=f"{charges(run.count)}, {run.usd} USD",
+        by=run.proposed_by,
+        because=run.reason,
+    )
 
 
 def charges(count: int) -> str:

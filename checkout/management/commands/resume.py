@@ -11,14 +11,16 @@ from checkout.clock import Moment
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
 from checkout.management.commands.pause import person
+from checkout.management.trail import ask_why, log_command
 from checkout.models import Hold, HoldKind
 from checkout.targets import Target, UnknownTarget, read_target
 
 EXAMPLES: Final = """\
 examples:
-  manage.py resume cis
-  manage.py resume plan:monthly
-  manage.py resume all          lifts the pause on everything, not the pauses of single lanes
+  manage.py resume cis --reason "the processor answers again"
+  manage.py resume plan:monthly --reason "the price is right now, ticket 881"
+  manage.py resume all --reason "restored and compared"
+                                lifts the pause on everything, not the pauses of single lanes
 """
 
 
@@ -31,11 +33,12 @@ class Command(BaseCommand):
         parser.formatter_class = RawDescriptionHelpFormatter
         parser.epilog = EXAMPLES
         parser.add_argument("target", help="as it was paused: a lane, plan:CODE, creator:ID, all")
+        ask_why(parser)
 
-    def handle(self, *, target: str, **_options: Any) -> None:
+    def handle(self, *, target: str, reason: str, **_options: Any) -> None:
         def lift(now: Moment) -> tuple[Target, list[Hold], list[Hold]]:
             what = read_target(target, lanes=settings.LANES)
-            return what, lift_pauses(what, now=now), in_force(what, now=now)
+            return what, lift_pauses(what, because=reason, now=now), in_force(what, now=now)
 
         try:
             what, lifted, left = in_commit(lift)
@@ -56,7 +59,17 @@ def in_force(what: Target, *, now: Moment) -> list[Hold]:
     return list(holds.order_by("placed_at", "id"))
 
 
-def lift_pauses(what: Target, *, now: Moment) -> list[Hold]:
-    """Lift every pause and open breaker of exactly this target."""
+def lift_pauses(what: Target, *, because: str, now: Moment) -> list[Hold]:
+    """Lift every pause and open breaker of exactly this target, each with its line of the trail."""
     pauses = [hold for hold in in_force(what, now=now) if hold.kind != HoldKind.HOLD]
-    return [routing.lift_hold(hold_id=pause.pk, by=person(), now=now) for pause in pauses]
+    for pause in pauses:
+        routing.lift_hold(hold_id=pause.pk, by=person(), now=now)
+        log_command(
+            about=Hold,
+            named=pause.pk,
+            shown=str(pause),
+            did=f"Resumed {what}",
+            by=person(),
+            because=because,
+        )
+    return pauses

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from checkout.management.commands.pause import person
-from checkout.management.trail import log_command, reason
+from checkout.management.trail import ask_why, log_command
 from checkout.money import NotAnAmount, usd
 from settlements.models import FeeTerms
 from settlements.statements import FeesDiffer, agree_fees
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         parser.add_argument("--rate", required=True, type=_rate, help="the share, such as 0.029")
         parser.add_argument("--fixed", required=True, type=_usd, help="USD, such as 0.30")
         parser.add_argument("--since", required=True, type=_day, help="a day, such as 2026-01-01")
-        parser.add_argument("--reason", required=True, type=reason, help="why; kept with your name")
+        ask_why(parser)
 
     def handle(self, *_: Any, **options: Any) -> None:
         terms = {name: options[name] for name in ("lane", "rate", "fixed")}

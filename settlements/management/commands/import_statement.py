@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +16,17 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from checkout import wiring
+from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
+from checkout.management.trail import SAY_WHY, log_command, reason
 from settlements.arrivals import Account, AnyStatement, TakenIn, take_in
 from settlements.formats import FORMATS
 from settlements.formats.lines import SHOWN, Refused, Told, amount
 from settlements.formats.source import Bounds, Torn, opened
 from settlements.models import FileState, ImportState, StatementImport
 
+# Why a file is imported about which nobody decides anything.
+AS_DELIVERED: Final = "as delivered"
 NOT_ACCEPTED: Final = 1
 NOT_READ: Final = 2
 
@@ -50,9 +55,15 @@ class Command(BaseCommand):
         "change from activity of Stripe's summary, and of a lane's first file --opening; or name the\n"
         "file …_opening_100.00_closing_94.98.csv. Ends with 0 when every file is accepted, 1 when one\n"
         "is set aside, 2 when one could not be read.\n\n"
+        "Each file that is stored is a line of the audit trail (Log entries in the admin) with your\n"
+        "name and the reason, which is 'as delivered' unless you say another; whoever tells days or\n"
+        "balances has to.\n\n"
         "Examples:  python manage.py import_statement cis-2026-01-05.csv --processor sandbox"
         " --account cis\n"
-        "           python manage.py import_statement --bank january/*.xml.gz --json"
+        "           python manage.py import_statement --bank january/*.xml.gz --json\n"
+        "           python manage.py import_statement report.csv --processor sandbox --account cis \\\n"
+        "             --first-day 2026-01-05 --last-day 2026-01-05 --closing 94.98 \\\n"
+        '             --reason "closing of the balance summary of 5 January"'
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -66,7 +77,8 @@ class Command(BaseCommand):
         parser.add_argument("--last-day", type=_day, metavar="DAY", help="the last, included")
         parser.add_argument("--opening", type=_usd, metavar="USD", help="balance before the first")
         parser.add_argument("--closing", type=_usd, metavar="USD", help="balance after the last")
-        parser.add_argument("--by", default="command line", help="who imports it, for the record")
+        parser.add_argument("--by", default="", help="who brings it, else your own name")
+        parser.add_argument("--reason", type=reason, help="why; kept with your name")
         parser.add_argument("--json", action="store_true", help="one JSON list instead of words")
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -97,13 +109,14 @@ def _import(path: Path, *, account: Account | None, told: Told, options: dict[st
             taken = take_in(
                 path=path,
                 account=account,
-                by=options["by"],
+                by=options["by"] or person(),
                 now=clock.now(),
                 ages=wiring.ages(),
                 bounds=bounds,
                 format_name=options["format"],
                 told=told,
                 progress=bar.advance,
+                keep_trail=partial(_log, because=options["reason"] or AS_DELIVERED),
             )
     except Refused as refused:
         faults = [str(bad) for bad in refused.bad[:SHOWN]]
@@ -115,6 +128,19 @@ def _import(path: Path, *, account: Account | None, told: Told, options: dict[st
     except Error as error:
         raise CommandError(str(error), returncode=NOT_READ) from None
     return Outcome(path, taken.state.value, taken=taken)
+
+
+def _log(statement: AnyStatement, *, because: str) -> None:
+    """In the name at the machine, whoever is said to have brought it."""
+    brought = "" if statement.imported_by == person() else f", brought by {statement.imported_by}"
+    log_command(
+        about=type(statement),
+        named=statement.pk,
+        shown=str(statement),
+        did=f"Imported {statement.file_name}{brought}",
+        by=person(),
+        because=because,
+    )
 
 
 def _in_words(outcome: Outcome) -> str:
@@ -211,6 +237,8 @@ def _told(options: dict[str, Any]) -> Told:
         )
     if first and last < first:
         raise CommandError("--last-day is before --first-day", returncode=NOT_READ)
+    if (first or closing is not None) and not options["reason"]:
+        raise CommandError(SAY_WHY, returncode=NOT_READ)
     return Told(first_day=first, last_day=last, opening=opening, closing=closing)
 
 

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from checkout.management.commands.pause import person
 from checkout.management.csv_file import UnreadableFile, explained, read_rows
-from checkout.management.trail import log_command, reason
+from checkout.management.trail import ask_why, log_command
 from settlements.calendar import FEDERAL_RESERVE, federal_reserve_holidays
 from settlements.models import Holiday
 from settlements.settling import store_holidays
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         source = parser.add_mutually_exclusive_group(required=True)
         source.add_argument("--years", type=_years, help="such as 2026 or 2026-2035; us-fed alone")
         source.add_argument("--file", type=Path, help="CSV with the columns day,name")
-        parser.add_argument("--reason", required=True, type=reason, help="why; kept with your name")
+        ask_why(parser)
         parser.add_argument("--json", action="store_true", help="print the counts as JSON")
 
     def handle(self, *_: Any, **options: Any) -> None:
