@@ -323,7 +323,7 @@ def _require_compared(day: date, now: Moment) -> None:
     An incremental pass compares everything, and consumes the marks of files in the transaction that
     looks at them: a file whose mark is still there has been read by none.
     """
-    passes = ReconciliationRun.objects.filter(mode=RunMode.INCREMENTAL)
+    passes = ReconciliationRun.objects.filter(mode=RunMode.INCREMENTAL, ended_at__isnull=False)
     files = ReconcileDirty.objects.filter(kind__in=[DirtyKind.STATEMENT, DirtyKind.DAYS])
     ended = bounds_of(day=day, now=now).end
     if not passes.filter(business_at__gte=ended).exists() or files.exists():

@@ -61,6 +61,13 @@ def freshness() -> list[Freshness]:
     return [Freshness(run.mode, run.started_at, run.standing) for run in newest if run]
 
 
+def is_last_pass_whole() -> bool:
+    """Whether the newest incremental pass could compare all kinds; one that could not has no end."""
+    passes = ReconciliationRun.objects.filter(mode=RunMode.INCREMENTAL)
+    newest = passes.order_by("-started_at", "-id").first()
+    return newest is None or newest.ended_at is not None
+
+
 def oldest_mark() -> datetime | None:
     """Since when the oldest change waits for a pass to look at it."""
     return ReconcileDirty.objects.order_by("id").values_list("marked_at", flat=True).first()

@@ -9,6 +9,9 @@ A pass is full or incremental, and both run the same SQL of `comparisons/` over 
    takes everything, slice by slice, so that an incremental one may run between two slices.
 3. Each comparison finds what does not agree. What is found is recorded under its fingerprint; what
    was looked at and no longer found is cleared by evidence (R54).
+
+One row that PostgreSQL cannot compute with stops the comparisons that read it and no other. Such a pass
+clears nothing of them, gives its marks back and has no end: so nothing takes it for a whole one.
 """
 
 import logging
@@ -21,13 +24,14 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 from django.db.models import Q
 
 from checkout.clock import Ages, Clock, Moment
 from checkout.failpoints import failpoint
 from settlements.models import STANDING, Discrepancy, Kind, ReconciliationRun, RunMode
 from settlements.topic import Topic, read_topic, topic_read_at
+from settlements.unresolved import ALL_LINES, MARKED_LINES, Resolve, resolve_first
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +50,6 @@ LINES_TIMES: Final = 4
 BY_CALENDAR: Final = frozenset({Kind.BILLING, Kind.CAPTURED, Kind.PERIODS, Kind.LEDGER})
 # Any number that nothing else in this database locks.
 LOCK: Final = 7_204_115
-LINES_AT_ONCE: Final = 500
 # How long after its start a full pass that did not end is begun anew.
 FULL_AGAIN: Final = timedelta(hours=1)
 # Charges a slice of a full pass looks at: some seconds, in which no other pass can run, and the memory
@@ -60,7 +63,6 @@ FEW: Final = 20
 # An incremental run without a finding is kept this long.
 RUNS_KEPT: Final = timedelta(days=2)
 
-Resolve: TypeAlias = Callable[[UUID], object]
 Progress: TypeAlias = Callable[[int], None]
 
 
@@ -91,6 +93,16 @@ _LOOKED_AT: Final = """
       UNION SELECT c.creator_id FROM reconcile_charge k JOIN checkout_charge c ON c.id = k.id
     ) creators
 """
+
+
+class NotCompared(Exception):
+    """Not all of these kinds can be compared: a row holds what PostgreSQL cannot compute with."""
+
+    def __init__(self, kinds: Collection[Kind]) -> None:
+        super().__init__(
+            f"not all of {', '.join(kinds)} can be compared: a row holds a date or an amount that"
+            " cannot be computed with; the log says which kind, and what PostgreSQL says of it"
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,7 @@ def reconcile(
     if topic is not None and Kind.EVENTS in kinds:
         read_topic(topic=topic, now=clock.now(), anew=True)
     if resolve is not None and Kind.STATEMENT in kinds:
-        _resolve_first(_LINES, resolve)
+        resolve_first(ALL_LINES, resolve)
     if set(kinds) == set(KINDS):
         _marked_pass(now=clock.now(), ages=ages)
     return _full_pass(kinds=kinds, clock=clock, ages=ages, at_once=at_once, progress=progress)
@@ -146,7 +158,7 @@ def reconcile_incremental(
             read_topic(topic=topic, now=clock.now())
     finally:
         if resolve is not None:
-            _resolve_first(_MARKED_LINES, resolve)
+            resolve_first(MARKED_LINES, resolve)
         run = _marked_pass(now=clock.now(), ages=ages)
     return run
 
@@ -176,11 +188,14 @@ def look(
     """What does not agree when periods and files are judged as of this business time.
 
     It records nothing and consumes no mark. `progress` is told of each kind that was compared.
+    Raises NotCompared.
     """
     moments = _moments(as_of=as_of, business=as_of, now=now)
     with transaction.atomic(), connection.cursor() as cursor:
         _look_at_all(kinds, UUID(int=0), None)
-        _compare(kinds, moments, rows=_OF_CREATORS, progress=progress)
+        compared = _compare(kinds, moments, rows=_OF_CREATORS, progress=progress)
+        if missing := [kind for kind in kinds if kind not in compared]:
+            raise NotCompared(missing)
         cursor.execute(
             "SELECT fingerprint, kind, code, charge_id, creator_id, expected, actual, explanation"
             " FROM reconcile_found ORDER BY kind, code, fingerprint"
@@ -224,10 +239,12 @@ def _marked_pass(*, now: Moment, ages: Ages) -> ReconciliationRun:
         failpoint("reconcile.marks_consumed")
         _execute(_MARKED, {**moments, "unjudged_since": _unjudged_since()})
         _look_up_each(when=_are_few())
-        _expect_files(_OF_CHARGES["{attempts}"], moments, ages=ages)
+        is_whole = _expect_files(_OF_CHARGES["{attempts}"], moments, ages=ages)
         run = _begin_run(RunMode.INCREMENTAL, KINDS, now=now, moments=moments)
-        _compare_and_record(run, KINDS, moments)
-        _end_run(run, marks=marks, now=now, moments=moments)
+        is_whole &= _compare_and_record(run, KINDS, moments)
+        if not is_whole:
+            _execute(_GIVE_MARKS_BACK)
+        _end_run(run, is_whole=is_whole, marks=marks, now=now, moments=moments)
         _look_up_each(when=False)
     return run
 
@@ -242,10 +259,11 @@ def _full_pass(
     now = clock.now()
     judged = _moments(as_of=judged_as_of(now=now, ages=ages), business=now.business, now=now)
     run = _begin_run(RunMode.FULL, kinds, now=now, moments=judged)
+    is_whole = True
     if Kind.STATEMENT in kinds:
         with transaction.atomic():
             _take_turn()
-            _expect_files("checkout_attempt a", judged, ages=ages)
+            is_whole = _expect_files("checkout_attempt a", judged, ages=ages)
     groups = _groups(kinds, at_once)
     for group, rows in groups:
         run.creators = 0  # counted once, with the last
@@ -257,11 +275,11 @@ def _full_pass(
                 _take_turn()
                 _look_at_all(group, low, high)
                 before = run.creators
-                _compare_and_record(run, group, moments)
+                is_whole &= _compare_and_record(run, group, moments)
             failpoint("reconcile.slice_committed")
             if group == groups[-1][0]:
                 progress(run.creators - before)
-    _end_run(run, marks=0, now=clock.now(), moments=judged)
+    _end_run(run, is_whole=is_whole, marks=0, now=clock.now(), moments=judged)
     return run
 
 
@@ -286,10 +304,14 @@ def _look_at_all(kinds: Collection[Kind], low: UUID, high: UUID | None) -> None:
             _execute(scope, {"low": low, "high": high})
 
 
-def _expect_files(attempts: str, moments: Mapping[str, Any], *, ages: Ages) -> None:
-    """Files are expected of every day of a lane with a capture among these, and of our banks' days."""
+def _expect_files(attempts: str, moments: Mapping[str, Any], *, ages: Ages) -> bool:
+    """Files are expected of every day of a lane with a capture among these, and of our banks' days.
+
+    Returns whether all these days could be computed.
+    """
     sql = _EXPECTATIONS.replace("{attempts}", attempts)
-    _execute(sql, {**moments, "statement_due": ages.statement_due})
+    values = {**moments, "statement_due": ages.statement_due}
+    return _computed(sql, values, what=[Kind.STATEMENT])
 
 
 def _slices(at_once: int) -> list[tuple[UUID, UUID | None]]:
@@ -322,11 +344,14 @@ def _begin_run(
 
 def _compare_and_record(
     run: ReconciliationRun, kinds: Collection[Kind], moments: Mapping[str, Any]
-) -> None:
-    """Compare what the scope holds, and add to the run's counts what that opened and cleared."""
+) -> bool:
+    """Compare what the scope holds, and add to the run's counts what that opened and cleared.
+
+    Returns whether all of it could be compared; nothing of any other kind is cleared.
+    """
     full = run.mode == RunMode.FULL
     run.creators += _count(_LOOKED_AT)
-    _compare(kinds, moments, rows=_OF_CREATORS if full else _OF_CHARGES)
+    compared = _compare(kinds, moments, rows=_OF_CREATORS if full else _OF_CHARGES)
     _execute(_REWRITING)
     run.opened += _count_new()
     # What a pass writes of discrepancies marks nothing; what anybody else does is looked at again.
@@ -334,18 +359,20 @@ def _compare_and_record(
     _execute(_RECORD, {**moments, "run": run.pk})
     # A rewriting that was healed before it was seen is on record by now, and is gone as well.
     _execute(_REWRITTEN)
-    looked_at = {"kinds": [kind.value for kind in kinds], "full": full, "low": None, "high": None}
+    values = [kind.value for kind in compared]
+    looked_at = {"kinds": values, "full": full, "low": None, "high": None}
     run.cleared += _execute(_CLEAR, {**looked_at, **moments})
     _execute("SET LOCAL settlements.is_pass = 'no'")
-    if Kind.EVENTS in kinds:
+    if Kind.EVENTS in compared:
         _execute(_SEEN, moments)
+    return len(compared) == len(kinds)
 
 
 def _end_run(
-    run: ReconciliationRun, *, marks: int, now: Moment, moments: Mapping[str, Any]
+    run: ReconciliationRun, *, is_whole: bool, marks: int, now: Moment, moments: Mapping[str, Any]
 ) -> None:
-    run.marks, run.ended_at = marks, now.real
-    if Kind.EVENTS in run.kinds.split():
+    run.marks, run.ended_at = marks, now.real if is_whole else None
+    if is_whole and Kind.EVENTS in run.kinds.split():
         run.topic_read_at = moments["topic_read_at"]
     run.standing = Discrepancy.objects.filter(STANDING).count()
     counted = ["creators", "marks", "opened", "cleared", "standing"]
@@ -393,22 +420,50 @@ def _consume_marks() -> int:
     )
 
 
+# For the next pass, which looks at the same again, until the row that stopped this one is put right.
+_GIVE_MARKS_BACK: Final = """
+    INSERT INTO reconcile_dirty (kind, subject, detail)
+    SELECT kind, subject, detail FROM reconcile_mark WHERE kind <> 'rewritten'
+    UNION ALL
+    -- What was rewritten is on record by now: whose it is has to be looked at again.
+    SELECT DISTINCT 'creator', subject, NULL::jsonb FROM reconcile_mark
+    WHERE kind = 'rewritten' AND subject IS NOT NULL
+"""
+
+
 def _compare(
     kinds: Collection[Kind],
     moments: Mapping[str, Any],
     *,
     rows: Mapping[str, str],
     progress: Progress = lambda _: None,
-) -> None:
+) -> list[Kind]:
+    """Find what does not agree; returns the kinds that could be compared."""
     # Without statistics the planner would take a creator for a thousand, and a million for one.
     _execute(f"ANALYZE {_SCOPE}")
-    if BY_CALENDAR.intersection(kinds):
-        _execute(_filled(_OWED, rows), moments)
+    has_calendar = True
+    if by_calendar := BY_CALENDAR.intersection(kinds):
+        has_calendar = _computed(_filled(_OWED, rows), moments, what=by_calendar)
         _execute("ANALYZE reconcile_owed")
+    compared = []
     for kind in kinds:
         find = _FIND.replace("{comparison}", _filled(_COMPARISONS[kind], rows))
-        _execute(find, {**moments, "kind": kind.value})
+        is_possible = has_calendar or kind not in BY_CALENDAR
+        if is_possible and _computed(find, {**moments, "kind": kind.value}, what=[kind]):
+            compared.append(kind)
         progress(1)
+    return compared
+
+
+def _computed(sql: str, values: Mapping[str, Any], *, what: Collection[Kind]) -> bool:
+    """Run a statement of a comparison; False, with no trace of it, for a row that stops it."""
+    try:
+        with transaction.atomic():
+            _execute(sql, values)
+    except DataError:
+        logger.exception("cannot be compared", extra={"kinds": sorted(what)})
+        return False
+    return True
 
 
 def _filled(sql: str, rows: Mapping[str, str]) -> str:
@@ -433,38 +488,6 @@ def _forget_runs(*, now: Moment) -> None:
     empty = past.filter(mode=RunMode.INCREMENTAL, opened=0, cleared=0, found__isnull=True)
     forgotten = list(empty.exclude(pk=newest).values_list("pk", flat=True)[:100])
     ReconciliationRun.objects.filter(pk__in=forgotten).delete()
-
-
-# --- Lines of attempts that we do not know to be captured ------------------------------------------
-
-
-def _resolve_first(query: str, resolve: Resolve) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(query, {"limit": LINES_AT_ONCE})
-        attempt_ids = [row[0] for row in cursor.fetchall()]
-    for attempt_id in attempt_ids:
-        try:
-            resolve(attempt_id)
-        except Exception:
-            # The attempt stays with the resolver; the others must still be asked about.
-            logger.exception("resolve failed", extra={"attempt_id": attempt_id})
-
-
-_LINES: Final = """
-    SELECT DISTINCT a.id FROM settlements_statementline l
-    JOIN settlements_statementimport f ON f.id = l.statement_id AND f.state = 'accepted'
-    JOIN checkout_attempt a ON a.id = l.key AND a.outcome NOT IN ('captured', 'unapplied')
-    WHERE l.type = 'charge' LIMIT %(limit)s
-"""
-_MARKED_LINES: Final = """
-    SELECT DISTINCT a.id FROM reconcile_dirty m
-    JOIN settlements_statementline l ON CASE m.kind
-      WHEN 'statement' THEN l.statement_id = (m.detail ->> 'statement')::bigint
-      ELSE l.key = m.subject END
-    JOIN settlements_statementimport f ON f.id = l.statement_id AND f.state = 'accepted'
-    JOIN checkout_attempt a ON a.id = l.key AND a.outcome NOT IN ('captured', 'unapplied')
-    WHERE m.kind IN ('statement', 'line') AND l.type = 'charge' LIMIT %(limit)s
-"""
 
 
 # --- SQL -----------------------------------------------------------------------------------------

@@ -108,6 +108,11 @@ class Charge(models.Model):
             models.CheckConstraint(
                 condition=Q(period_end__gt=F("period_start")), name="charge_period"
             ),
+            # PostgreSQL knows days that nothing else can read, and cannot compute with all of them.
+            models.CheckConstraint(
+                condition=Q(period_start__gte=date.min, period_end__lte=date.max),
+                name="charge_readable",
+            ),
             models.CheckConstraint(
                 condition=Q(awaits="", next_round_at__isnull=True)
                 | Q(awaits="date", next_round_at__isnull=False, state="exhausted")

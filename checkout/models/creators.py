@@ -1,7 +1,7 @@
 """Who owes, what they subscribed to, what pays for it, and which lane may charge them."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID, uuid5
 
 from django.db import models
@@ -157,6 +157,10 @@ class SubscriptionTerms(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(anchor__lte=models.F("starts_on")), name="terms_anchor_first"
+            ),
+            # PostgreSQL knows days that nothing else can read, and cannot compute with all of them.
+            models.CheckConstraint(
+                condition=Q(anchor__gte=date.min, starts_on__lte=date.max), name="terms_readable"
             ),
         ]
 

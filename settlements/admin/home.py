@@ -33,7 +33,7 @@ from settlements.models import (
     Proposal,
 )
 from settlements.payouts import payouts_due
-from settlements.readings import exports_waiting, freshness, oldest_mark
+from settlements.readings import exports_waiting, freshness, is_last_pass_whole, oldest_mark
 
 CHART_DAYS: Final = 14
 DECLINE_DAYS: Final = 7
@@ -250,6 +250,9 @@ def _stale(now: Moment) -> Iterator[Warning]:
     elif runs[0].age(now.real) > STALE:
         ago = _length(timedelta(seconds=runs[0].age(now.real)))
         yield Warning(f"The last pass of reconciliation began {ago} ago.", link)
+    if not is_last_pass_whole():
+        text = "Not everything can be compared: a row cannot be computed with; the log says which kind."
+        yield Warning(text, link)
     mark = oldest_mark()
     if mark is not None and (now.real - mark).total_seconds() > STALE:
         ago = _length(now.real - mark)

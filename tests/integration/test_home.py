@@ -21,7 +21,14 @@ from settlements import books, reconciliation, resolving
 from settlements.days import Days, days_to_prove
 from settlements.exporter import read_exports
 from settlements.exports import runs
-from settlements.models import STANDING, Discrepancy, ExportForm, ExportWhat, Way
+from settlements.models import (
+    STANDING,
+    Discrepancy,
+    ExportForm,
+    ExportWhat,
+    ReconciliationRun,
+    Way,
+)
 from settlements.roles import ANALYST, APPROVER, VIEWER
 from tests.factories import LANE, World
 from tests.factories_roles import member, pages_at, user_of
@@ -193,6 +200,15 @@ def test_home_says_it_in_one_line_each(world: World, tmp_path: Path) -> None:
 def test_warnings_come_first(world: World) -> None:
     shown = home(member(VIEWER))
     assert shown.index("No pass of reconciliation has run yet") < shown.index("0 proved")
+
+
+def test_a_pass_that_could_not_compare_everything_is_a_warning_at_once(world: World) -> None:
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    assert "Not everything can be compared" not in home(member(VIEWER))
+
+    ReconciliationRun.objects.update(ended_at=None)
+
+    assert "Not everything can be compared" in home(member(VIEWER))
 
 
 @pytest.mark.parametrize(("minutes", "warned"), [(14, False), (125, True)])

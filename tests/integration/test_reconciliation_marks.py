@@ -5,23 +5,24 @@ table's mark did not name, and no row, however broken, may keep a pass from nami
 """
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from checkout import billing
 from checkout.gateways import Approved
 from checkout.models import Charge, Creator
-from settlements import reconciliation, resolving
+from settlements import readings, reconciliation, resolving
 from settlements.closing import close_periods
-from settlements.models import Discrepancy, FeeTerms, Way
+from settlements.models import Discrepancy, FeeTerms, Payout, ReconcileDirty, Way
 from settlements.settling import store_default_schedules
 from tests import factories_matches
 from tests.factories import LANE, World, creator, fresh
+from tests.factories_bank import bank_take_in
 from tests.factories_matches import approved_match, doubtful, proposed_match, told
 from tests.factories_settlements import edit, statement_text, take_in
 
@@ -296,3 +297,78 @@ def test_a_row_that_nobody_can_read_stops_no_pass(world, broken: str):
     assert_agree(world)
 
     assert f"captured:surplus:{charge.pk}" in standing()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "UPDATE checkout_subscriptionterms SET starts_on = '5000000-01-01'",
+        "UPDATE checkout_charge SET period_end = '5000000-01-02'",
+        "UPDATE checkout_charge SET period_end = 'infinity'",
+    ],
+)
+def test_a_day_that_nothing_else_can_read_is_refused(world, broken: str):
+    paid(world)
+
+    with pytest.raises(IntegrityError, match="_readable"), transaction.atomic():
+        edit(broken)
+
+
+def test_amounts_that_a_hand_wrote_are_named_however_large(world):
+    charge = paid(world)
+    look(world)
+
+    edit("UPDATE checkout_ledgerposting SET amount = 999999999999.99")
+
+    assert_agree(world)
+    assert Discrepancy.objects.filter(kind="ledger", charge=charge).exists()
+
+
+def payout(reference: str, *, paid: str) -> Payout:
+    """A payout that a hand put in: its lines come to 19.11."""
+    edit(
+        "INSERT INTO settlements_payout (processor, lane, reference, value_on, gross, refunds,"
+        " disputes, adjustments, reserve, fees, net, paid, line_count)"
+        " VALUES ('sandbox', %s, %s, '2026-02-02', 19.11, 0, 0, 0, 0, 0, 19.11, %s, 1)",
+        *(LANE, reference, paid),
+    )
+    return Payout.objects.get(reference=reference)
+
+
+def test_a_row_that_cannot_be_computed_with_stops_its_comparison_alone(world, tmp_path: Path):
+    """What the others find is told; nothing of its own is cleared, forgotten or taken for compared."""
+    bank_take_in([], world=world, folder=tmp_path, first=date(2026, 1, 31), last=date(2026, 1, 31))
+    charge, short, far = paid(world), payout("short", paid="19.08"), payout("far", paid="19.11")
+    named = f"payout:amount:{short.pk}"
+    assert named in look(world)
+    edit("UPDATE settlements_payout SET value_on = '5874897-12-31' WHERE id = %s", far.pk)
+    edit("UPDATE checkout_attempt SET captured_amount = captured_amount - 0.01")
+
+    run = reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+
+    assert run.ended_at is None
+    assert {named, f"captured:under_charge:{charge.pk}"} <= standing().keys()
+    assert ReconcileDirty.objects.exists()
+    assert not readings.is_last_pass_whole()
+    assert reconciliation.reconcile(clock=world.clock, ages=world.ages).ended_at is None
+    with pytest.raises(reconciliation.NotCompared, match="payout"):
+        reconciliation.look(as_of=world.clock.business_now(), now=world.clock.now())
+
+    edit("UPDATE settlements_payout SET value_on = '2026-02-02' WHERE id = %s", far.pk)
+    edit("UPDATE settlements_payout SET paid = 19.11 WHERE id = %s", short.pk)
+    assert_agree(world)
+    assert named not in standing()
+    assert not ReconcileDirty.objects.exists()
+    assert readings.is_last_pass_whole()
+
+
+def test_a_capture_of_a_day_that_cannot_be_computed_expects_no_file_and_stops_nothing(world):
+    charge = paid(world)
+    look(world)
+    edit("UPDATE checkout_attempt SET booked_at = '294276-12-31'")
+    edit("UPDATE checkout_attempt SET captured_amount = captured_amount - 0.01")
+
+    run = reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+
+    assert run.ended_at is None
+    assert f"captured:under_charge:{charge.pk}" in standing()

@@ -17,7 +17,14 @@ from checkout.management.progress import SlowProgress
 from checkout.models import Creator
 from checkout.topics import KafkaAway
 from settlements.models import Kind
-from settlements.reconciliation import KINDS, Finding, look, reconcile, standing
+from settlements.reconciliation import (
+    KINDS,
+    Finding,
+    NotCompared,
+    look,
+    reconcile,
+    standing,
+)
 
 COULD_NOT_RUN = 2
 
@@ -47,7 +54,7 @@ class Command(BaseCommand):
         kinds = tuple(options["kinds"]) or KINDS
         try:
             found = _compare(kinds, as_of=options["as_of"], offline=options["offline"])
-        except (KafkaAway, Error) as error:
+        except (KafkaAway, NotCompared, Error) as error:
             raise CommandError(f"could not run: {error}", returncode=COULD_NOT_RUN) from error
         self.stdout.write(_json(found) if options["json"] else _table(found, kinds))
         if found:
@@ -60,7 +67,7 @@ def _compare(kinds: Sequence[Kind], *, as_of: datetime | None, offline: bool) ->
         with SlowProgress(what="Comparing by kind", total=len(kinds), clock=clock) as bar:
             return look(kinds=kinds, as_of=as_of, now=clock.now(), progress=bar.advance)
     with SlowProgress(what="Comparing", total=Creator.objects.count(), clock=clock) as bar:
-        reconcile(
+        run = reconcile(
             kinds=kinds,
             clock=clock,
             ages=ages,
@@ -68,6 +75,8 @@ def _compare(kinds: Sequence[Kind], *, as_of: datetime | None, offline: bool) ->
             resolve=None if offline else _resolve,
             progress=bar.advance,
         )
+    if run.ended_at is None:
+        raise NotCompared(kinds)
     return standing(kinds=kinds)
 
 
