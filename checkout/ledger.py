@@ -4,7 +4,8 @@ A debit is positive, a credit negative. Billing: receivable against revenue. A c
 its lane against receivable, in the amount that was captured, not in the amount that was asked for.
 A capture the charge cannot take: clearing against unapplied receipts. Void and write-off close what
 is still receivable. A correction moves what captures left receivable to the write-off account, or
-what they took too much to unapplied receipts; that of a match moves what a lane holds. What a
+what they took too much to unapplied receipts; that of a match, or of what a statement says otherwise,
+moves what a lane holds. What a
 processor's file says it took or gave beside captures leaves or enters clearing, against fees, refunds,
 disputes and adjustments; a payout that landed moves clearing to cash (settlements/booking.py). So
 clearing is what a lane holds for us: captures that await their file, its balance and reserve with the
@@ -94,14 +95,7 @@ def _write(
         posted_at=now.business,
     )
     LedgerPosting.objects.bulk_create(
-        LedgerPosting(
-            entry=entry,
-            account=account,
-            lane=lane if account == A.CLEARING else "",
-            creator_id=charge.creator_id if charge else None,
-            charge=charge,
-            amount=usd(amount),
-        )
+        _posting(entry, account, amount, charge=charge, lane=lane)
         for account, amount in postings.items()
     )
     return entry
@@ -158,12 +152,21 @@ def correct(
 
 @dataclass(frozen=True)
 class Correction:
-    """One charge's receivable, moved by this much (USD) against another account, for a reason of its own."""
+    """One account moved by this much (USD) against another, for a reason of its own.
 
-    charge: Charge
-    receivable: Decimal
+    Receivable is moved of a charge; clearing of a lane, for a charge or for none.
+    """
+
+    charge: Charge | None
+    account: LedgerAccount
+    amount: Decimal
     against: LedgerAccount
     subject: UUID
+    lane: str = ""
+
+    @property
+    def postings(self) -> Mapping[LedgerAccount, Decimal]:
+        return {self.account: self.amount, self.against: -self.amount}
 
 
 def correct_each(*, corrections: Sequence[Correction], now: Moment) -> list[LedgerEntry]:
@@ -178,26 +181,26 @@ def correct_each(*, corrections: Sequence[Correction], now: Moment) -> list[Ledg
         for each in corrections
     ]
     LedgerEntry.objects.bulk_create(entries, batch_size=AT_ONCE)
-    moved = (
-        (entry, each.charge, account, usd(amount))
+    postings = (
+        _posting(entry, account, amount, charge=each.charge, lane=each.lane)
         for entry, each in zip(entries, corrections, strict=True)
-        for account, amount in ((A.RECEIVABLE, each.receivable), (each.against, -each.receivable))
+        for account, amount in each.postings.items()
     )
-    LedgerPosting.objects.bulk_create(
-        (
-            LedgerPosting(
-                entry=entry,
-                account=account,
-                lane="",
-                creator_id=charge.creator_id,
-                charge=charge,
-                amount=amount,
-            )
-            for entry, charge, account, amount in moved
-        ),
-        batch_size=AT_ONCE,
-    )
+    LedgerPosting.objects.bulk_create(postings, batch_size=AT_ONCE)
     return entries
+
+
+def _posting(
+    entry: LedgerEntry, account: LedgerAccount, amount: Decimal, *, charge: Charge | None, lane: str
+) -> LedgerPosting:
+    return LedgerPosting(
+        entry=entry,
+        account=account,
+        lane=lane if account == A.CLEARING else "",
+        creator_id=charge.creator_id if charge else None,
+        charge=charge,
+        amount=usd(amount),
+    )
 
 
 def correct_clearing(

@@ -19,6 +19,8 @@ from settlements.models import (
     StatementExpectation,
     StatementLine,
     StatementTerms,
+    Way,
+    ways_of,
 )
 
 # As near to the end of a day as clocks and time zones get wrong.
@@ -38,6 +40,7 @@ def clues_of(found: Discrepancy) -> Clues:
         expected=found.expected,
         actual=found.actual,
         lane=found.lane,
+        is_correctable=Way.CORRECTED in ways_of(found),
         fee=_agreed_fee(found, attempt),
         cut=_cut(attempt) if attempt and attempt.booked_at else None,
         opposite=_opposite(found),

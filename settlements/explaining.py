@@ -13,6 +13,7 @@ from typing import Final
 from checkout.money import CENT
 from settlements.models import Code, Kind
 
+_PROPOSE: Final = "Propose it as corrected: another person approves exactly this entry."
 _NINE_CENTS: Final = 9 * CENT
 _NOTHING: Final = Decimal("0.00")
 OURS, THEIRS = "this charge", "the other charge"
@@ -21,6 +22,8 @@ OURS, THEIRS = "this charge", "the other charge"
 class Why(StrEnum):
     CAPTURED_SHORT = "captured short"
     CAPTURED_MORE = "captured too much"
+    TOLD_LESS = "the file says less"
+    TOLD_MORE = "the file says more"
     OTHER_CREATOR = "another creator's"
     FEE = "equals the fee"
     TWICE = "twice"
@@ -73,7 +76,7 @@ class Opposite:
 class Clues:
     """What is known around a difference. Amounts are USD; `actual` less `expected` is the difference.
 
-    `fee` is what the processor may keep of the amount, if that was agreed. Of a payout, `own_lines` are
+    `is_correctable` says that two people may post an entry for it (`ways_of`). `fee` is what the processor may keep of the amount, if that was agreed. Of a payout, `own_lines` are
     its lines of exactly the difference, `next_lines` those of the payouts of the days beside it.
     """
 
@@ -82,6 +85,7 @@ class Clues:
     expected: Decimal
     actual: Decimal
     lane: str = ""
+    is_correctable: bool = False
     fee: Decimal | None = None
     cut: Cut | None = None
     opposite: Sequence[Opposite] = ()
@@ -99,7 +103,17 @@ def explain(clues: Clues) -> list[Explanation]:
         return []
     return [
         found
-        for look in (_capture, _other_creator, _fee, _cut_off, _sums, _twice, _whole, _digits)
+        for look in (
+            _capture,
+            _told,
+            _other_creator,
+            _fee,
+            _cut_off,
+            _sums,
+            _twice,
+            _whole,
+            _digits,
+        )
         for found in look(clues)
     ]
 
@@ -114,12 +128,44 @@ def _capture(clues: Clues) -> Iterator[Explanation]:
     yield Explanation(
         Why.CAPTURED_SHORT if is_short else Why.CAPTURED_MORE,
         f"The processor captured {abs(by):,.2f} {'less' if is_short else 'more'} than was owed.",
-        (
-            Move("write_off" if is_short else "unapplied_receipts", -by),
-            Move("receivable", by),
-        ),
-        "Propose it as corrected: another person approves exactly this entry.",
+        _corrects("receivable", by),
+        _PROPOSE,
     )
+
+
+def _corrects(account: str, by: Decimal) -> tuple[Move, ...]:
+    """The entry that two people may post: what is short is written off, what is too much is owed back."""
+    return (Move("write_off" if by < 0 else "unapplied_receipts", -by), Move(account, by))
+
+
+def _told(clues: Clues) -> Iterator[Explanation]:
+    """A file that says another amount; that one side is nothing, or as much again, is told below."""
+    if not _is_line(clues) or _is_whole(clues) or _times(clues):
+        return
+    by, is_short = clues.difference, clues.difference < 0
+    yield Explanation(
+        Why.TOLD_LESS if is_short else Why.TOLD_MORE,
+        f"The file says {abs(by):,.2f} {'less' if is_short else 'more'} than was captured: so much"
+        f" {'too much' if is_short else 'too little'} is left in clearing once its payout has landed.",
+        _corrects("clearing", by),
+        f"If the file is right: {_PROPOSE[0].lower()}{_PROPOSE[1:]} If not, a corrected file clears it.",
+    )
+
+
+def _is_line(clues: Clues) -> bool:
+    """Whether it is money in clearing, by the lines of a statement."""
+    return clues.kind == Kind.STATEMENT and clues.is_correctable
+
+
+def _is_whole(clues: Clues) -> bool:
+    return _NOTHING in (clues.expected, clues.actual)
+
+
+def _times(clues: Clues) -> int:
+    """How many times the amount is there; 0 when it is no multiple."""
+    if not 0 < clues.expected < clues.actual or clues.actual % clues.expected:
+        return 0
+    return int(clues.actual // clues.expected)
 
 
 def _other_creator(clues: Clues) -> Iterator[Explanation]:
@@ -146,7 +192,8 @@ def _fee(clues: Clues) -> Iterator[Explanation]:
         Why.FEE,
         f"It equals the agreed fee of {clues.fee:,.2f}: one side may be net, the other gross.",
         (Move("fees", -clues.difference), Move("clearing", clues.difference)),
-        "Ask the processor whether the line is net; a corrected file clears it.",
+        "Ask the processor whether the line is net; a corrected file clears it. What is proposed as"
+        " corrected goes to write-off or unapplied receipts, never to fees.",
     )
 
 
@@ -187,48 +234,47 @@ def _sums(clues: Clues) -> Iterator[Explanation]:
 
 
 def _twice(clues: Clues) -> Iterator[Explanation]:
-    if not 0 < clues.expected < clues.actual or clues.actual % clues.expected:
+    times = _times(clues)
+    if not times:
         return
-    times = int(clues.actual // clues.expected)
     says = {2: "exactly twice"}.get(times, f"exactly {times} times")
-    cash = clues.kind == Kind.PAYOUT
+    entry: tuple[Move, ...] = ()
+    if clues.kind == Kind.PAYOUT:
+        entry = (Move("cash", clues.difference), Move("clearing", -clues.difference))
+    elif _is_line(clues):
+        entry = _corrects("clearing", clues.difference)
     yield Explanation(
         Why.TWICE,
         f"It is {says} the amount: the same thing may be recorded {'twice' if times == 2 else 'again'}.",
-        (
-            Move("cash" if cash else "clearing", clues.difference),
-            Move("clearing" if cash else "unapplied_receipts", -clues.difference),
-        ),
-        "Ask whether the money moved as often: if it did, it is owed back; if not, a corrected file"
-        " clears it.",
+        entry,
+        "Ask whether the money moved as often: if it did, it is owed back"
+        f"{': propose it as corrected' if _is_line(clues) else ''}; if not, a corrected file clears it.",
     )
 
 
 def _whole(clues: Clues) -> Iterator[Explanation]:
-    is_line = clues.kind == Kind.STATEMENT
+    is_line = _is_line(clues)
+    entry = _corrects("clearing", clues.difference) if is_line else ()
     if clues.actual == 0:
         yield Explanation(
             Why.ONE_LINE,
             "The whole amount is missing: one line is not there."
-            if is_line
+            if clues.kind == Kind.STATEMENT
             else "The whole amount is missing: one record is not there.",
-            (Move("receivable", clues.expected), Move("clearing", -clues.expected))
-            if is_line
-            else (),
-            "Ask the processor: only if it never captured this is the entry right."
+            entry,
+            "Ask the processor. Only if it never captured this, propose it as corrected: what it never"
+            " held leaves clearing and is written off; nobody would collect it again."
             if is_line
             else "The record that is missing clears it.",
         )
     elif clues.expected == 0:
-        is_money = is_line and clues.code == Code.UNMATCHED
         yield Explanation(
             Why.TOO_MUCH,
             "The whole amount is too much: nothing of ours asks for it.",
-            (Move("clearing", clues.actual), Move("unapplied_receipts", -clues.actual))
-            if is_money
-            else (),
-            "Match it by hand with what it tells of; only if it is of nobody is the entry right."
-            if is_money
+            entry,
+            "Match it by hand with what it tells of, if there is such an attempt. Only if there is none,"
+            " propose it as corrected."
+            if is_line
             else "Look at what it was recorded for.",
         )
 

@@ -4,7 +4,7 @@
 exhausted + voided + written off, as the charges stand now. The remainder is what the comparison of
 billing found about these charges and nobody cleared.
 
-**Landed**: captured + refunds + disputes + fees + adjustments and reserves + not paid out before the
+**Landed**: captured + corrected + refunds + disputes + fees + adjustments and reserves + not paid out before the
 month - not paid out at its end = bank. Captures count by their booking day in the lane's zone, by our
 own records; lines by the same days, by accepted files; what left by the value date of its payout line;
 the bank by the value date of its entry, else its booking date. Amounts are USD and signed: what the
@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from django.db import connection
 from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Sum, When
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
 from checkout import tallies
@@ -79,13 +80,15 @@ class Landed:
     """How what was captured in a month became money at the bank. USD, signed; see the module.
 
     `told` is what we captured on days that have an accepted file, `charges` what those files say of it,
-    `corrected` what two people booked of the difference, with matches by hand;
+    `corrected` what two people booked of the difference, with matches by hand, `corrected_lines` what they
+    booked without one, as the files say it;
     `paid` is what payout lines say has left, `left` what the payouts of those days hold; `at_bank` what
     banks kept of payouts that landed, as two people accepted it.
     """
 
     told: Tally
     corrected: Tally
+    corrected_lines: Tally
     awaiting: Tally
     charges: Tally
     refunds: Tally
@@ -110,10 +113,15 @@ class Landed:
         return self.refunds.usd + self.disputes.usd + self.fees.usd + self.others.usd
 
     @property
+    def booked_of_it(self) -> Decimal:
+        """What two people booked of the difference between captures and files, either way."""
+        return self.corrected.usd + self.corrected_lines.usd
+
+    @property
     def remainder(self) -> Decimal:
         held_before = self.before.balance.usd + self.before.on_the_way.usd
         held_after = self.awaiting.usd + self.after.balance.usd + self.after.on_the_way.usd
-        captured = self.captured.usd + self.corrected.usd
+        captured = self.captured.usd + self.booked_of_it
         kept = self.kept + self.at_bank.usd
         return captured + kept + held_before - held_after - self.bank.usd
 
@@ -124,7 +132,7 @@ class Landed:
         way = self.before.on_the_way.usd - self.after.on_the_way.usd
         return {
             "captured by our records, less what the files charge on the same days": (
-                self.told.usd + self.corrected.usd - self.charges.usd
+                self.told.usd + self.booked_of_it - self.charges.usd
             ),
             "balances of the files that do not follow from their lines": (
                 self.before.balance.usd + lines - self.after.balance.usd
@@ -177,6 +185,7 @@ def landed_in(*, first: date, last: date) -> Landed:
     return Landed(
         told=captured.get(True, Tally()),
         corrected=_corrected(**days),
+        corrected_lines=_corrected_lines(**days),
         awaiting=captured.get(False, Tally()),
         charges=_of(lines, "charge"),
         refunds=_of(lines, "refund"),
@@ -284,6 +293,21 @@ def _corrected(*, first: date, last: date) -> Tally:
     return Tally(found["count"], found["usd"] or NOTHING)
 
 
+def corrected_lines_in(*, first: date, last: date) -> QuerySet[Discrepancy]:
+    """What files say otherwise of captures of these days, and two people corrected in clearing.
+
+    By the capture's own day; of a line that is nobody's by the line's. Only while it is found so: what
+    evidence has overtaken counts as the evidence says.
+    """
+    return Discrepancy.objects.filter(pk__in=RawSQL(_CORRECTED_LINES, [first, last]))  # noqa: S611
+
+
+def _corrected_lines(*, first: date, last: date) -> Tally:
+    found = corrected_lines_in(first=first, last=last)
+    sums = found.aggregate(count=Count("pk"), usd=Sum("difference"))
+    return Tally(sums["count"], sums["usd"] or NOTHING)
+
+
 def _tally(sql: str, **values: Any) -> Tally:
     ((count, usd),) = _rows(sql, **values)
     return Tally(count, usd)
@@ -295,6 +319,23 @@ def _rows(sql: str, **values: Any) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
 
+
+# Those that stand so now, by their partial index; each capture, or line of nobody, by its key.
+_CORRECTED_LINES: Final = """
+    WITH zones AS MATERIALIZED (
+      SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementterms
+    )
+    SELECT d.id
+    FROM settlements_discrepancy d
+    JOIN settlements_proposal p ON p.id = d.proposal_id AND p.way = 'corrected'
+    LEFT JOIN zones z ON z.lane = d.lane
+    LEFT JOIN settlements_statementline l
+      ON l.id = CASE WHEN d.code = 'unmatched' THEN split_part(d.fingerprint, ':', 3)::bigint END
+    LEFT JOIN checkout_attempt a ON a.id = d.key AND d.code <> 'unmatched'
+    WHERE d.kind = 'statement' AND d.cleared_at IS NULL AND d.resolved_at IS NOT NULL
+      AND (coalesce(l.booked_at, a.booked_at, a.ended_at) AT TIME ZONE coalesce(z.zone, 'UTC'))::date
+        BETWEEN %s AND %s
+"""
 
 # By lane-days: does an accepted file cover that day, as the comparison and home see it?
 _CAPTURED: Final = """

@@ -33,11 +33,13 @@ from settlements.models import (
     Discrepancy,
     ExpectationState,
     ImportState,
+    Kind,
     LineType,
     MatchedLine,
     StatementExpectation,
     StatementLine,
     TopicRecord,
+    Way,
 )
 
 NOTHING: Final = Decimal("0.00")
@@ -116,6 +118,19 @@ class Facts:
         return _sum(attempt.captured_amount for attempt in self.captures)
 
     @property
+    def corrected_of_lines(self) -> list[Discrepancy]:
+        """What its lines say otherwise, and two people corrected in clearing."""
+        return [
+            found
+            for found in self.discrepancies
+            if found.kind == Kind.STATEMENT
+            and found.proposal is not None
+            and found.proposal.way == Way.CORRECTED
+            and found.resolved_at
+            and not found.cleared_at
+        ]
+
+    @property
     def right_amount(self) -> Decimal:
         """What terms and calendar say; where they say nothing, what was billed."""
         return self.charge.amount if self.owed is None else self.owed
@@ -189,7 +204,11 @@ def read_facts(charge: Charge) -> Facts:
         records=list(TopicRecord.objects.filter(event_id__in=events).order_by("id")),
         lines=list(lines.select_related("statement").order_by("id")),
         days=_days(attempts),
-        discrepancies=list(Discrepancy.objects.filter(charge=charge).order_by("opened_at", "id")),
+        discrepancies=list(
+            Discrepancy.objects.filter(charge=charge)
+            .select_related("proposal")
+            .order_by("opened_at", "id")
+        ),
         matches=matches,
         matched_lines=matched_lines,
     )
@@ -404,6 +423,13 @@ def _settled(facts: Facts, *, now: datetime) -> Tick:
     gross = _sum(line.gross for line in beside) + _sum(each.captured_amount for each in matched)
     if not facts.captures and not lines:
         return Tick(name, Verdict.NONE, None, "Nothing was captured, so no statement shows it.")
+    by_hand = facts.corrected_of_lines
+    if by_hand and gross - _sum(each.difference for each in by_hand) == facts.captured:
+        text = (
+            f"{_usd(facts.captured)} was captured, the statement says {_usd(gross)}: the difference is "
+            f"corrected in the books by two people in proposal {by_hand[0].proposal_id}."
+        )
+        return Tick(name, Verdict.PROVED, gross, text)
     if lines and gross != facts.captured:
         text = f"{_difference(facts.captured, gross)}: {len(lines)} lines say {_usd(gross)}, "
         text += f"{_usd(facts.captured)} was captured."

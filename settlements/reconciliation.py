@@ -445,11 +445,12 @@ def _compare(
     if by_calendar := BY_CALENDAR.intersection(kinds):
         has_calendar = _computed(_filled(_OWED, rows), moments, what=by_calendar)
         _execute("ANALYZE reconcile_owed")
-    compared = []
+    compared = list[Kind]()
     for kind in kinds:
         find = _FIND.replace("{comparison}", _filled(_COMPARISONS[kind], rows))
         is_possible = has_calendar or kind not in BY_CALENDAR
-        if is_possible and _computed(find, {**moments, "kind": kind.value}, what=[kind]):
+        values = {**moments, "kind": kind.value, "has_lines": Kind.STATEMENT in compared}
+        if is_possible and _computed(find, values, what=[kind]):
             compared.append(kind)
         progress(1)
     return compared

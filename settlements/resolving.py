@@ -24,16 +24,20 @@ from settlements.models import (
     Decision,
     DeskAction,
     Discrepancy,
+    Kind,
     Payout,
     Proposal,
     ProposalItem,
     Way,
     digest_of,
     payout_at_the_bank,
-    ways_of,
+    ways_of_each,
 )
 
 logger = logging.getLogger(__name__)
+
+# What the ids of corrections are derived in that are about no charge.
+OF_NOBODY: Final = UUID("5a1f3f2c-7d0e-5f52-9a60-6f2d0c1b9e44")
 
 
 class NotProposable(Exception):
@@ -94,8 +98,8 @@ def _propose(
 ) -> Proposal:
     if not rows:
         raise NotProposable("choose at least one discrepancy")
-    for row in rows:
-        _require_proposable(row, way)
+    for row, allowed in zip(rows, ways_of_each(rows), strict=True):
+        _require_proposable(row, way, allowed)
     proposal = Proposal.objects.create(
         way=way,
         reason=reason,
@@ -120,12 +124,11 @@ def _propose(
     return proposal
 
 
-def _require_proposable(row: Discrepancy, way: Way) -> None:
+def _require_proposable(row: Discrepancy, way: Way, allowed: Sequence[Way]) -> None:
     if not row.is_standing:
         raise NotProposable(f"discrepancy {row.pk} stands no more")
     if row.proposal_id:
         raise NotProposable(f"discrepancy {row.pk} waits in proposal {row.proposal_id}")
-    allowed = ways_of(row)
     if way not in allowed:
         instead = f"it may be {allowed[0]}" if allowed else "evidence alone clears it"
         raise NotProposable(f"discrepancy {row.pk} ({row.kind}, {row.code}): {instead}")
@@ -175,28 +178,34 @@ def withdraw(*, proposal_id: int, by: str, reason: str, now: Moment) -> Proposal
 def reopen(*, discrepancy_ids: Collection[int], by: str, reason: str, now: Moment) -> int:
     """Let these stand again; what was posted for them is posted back. Returns how many.
 
+    Also what evidence has cleared since, or found with other amounts: its entry is in the books still.
     Raises NotReopenable, naming the first that no person resolved, or a payout that has landed with it.
     """
     resolved = Discrepancy.objects.filter(pk__in=discrepancy_ids)
     _lock_in_order(resolved.values_list("creator_id", flat=True))
     rows = lock_discrepancies(discrepancy_ids)
     for row in rows:
-        if row.resolved_at is None or row.proposal_id is None:
-            raise NotReopenable(f"discrepancy {row.pk} was not resolved by hand")
         _require_not_landed(row)
-        item = ProposalItem.objects.select_related("entry__charge").get(
-            proposal_id=row.proposal_id, discrepancy=row
-        )
-        if item.entry is not None:
-            item.reversal = ledger.reverse(entry=item.entry, now=now)
-            item.save(update_fields=["reversal"])
-        record_actions(
-            [row], ActionKind.REOPENED, by=by, reason=reason, now=now, proposal=row.proposal
-        )
-    Discrepancy.objects.filter(pk__in=[row.pk for row in rows]).update(
+        posted_by = _post_back(row, now=now)
+        proposal = row.proposal if row.resolved_at else posted_by
+        if proposal is None:
+            raise NotReopenable(f"discrepancy {row.pk} was not resolved by hand")
+        record_actions([row], ActionKind.REOPENED, by=by, reason=reason, now=now, proposal=proposal)
+    # Of one that stands already, a proposal that waits stays.
+    Discrepancy.objects.filter(pk__in=[row.pk for row in rows], resolved_at__isnull=False).update(
         resolved_at=None, proposal=None
     )
     return len(rows)
+
+
+def _post_back(row: Discrepancy, *, now: Moment) -> Proposal | None:
+    """Post back the correction that is in the books for it; returns the proposal that had posted it."""
+    item = in_the_books([row.pk]).select_related("entry__charge", "proposal").first()
+    if item is None or item.entry is None:
+        return None
+    item.reversal = ledger.reverse(entry=item.entry, now=now)
+    item.save(update_fields=["reversal"])
+    return item.proposal
 
 
 def _require_not_landed(row: Discrepancy) -> None:
@@ -209,19 +218,25 @@ def _require_not_landed(row: Discrepancy) -> None:
 # --- The books -------------------------------------------------------------------------------------
 
 
+def in_the_books(discrepancy_ids: Collection[int]) -> QuerySet[ProposalItem]:
+    """What was posted for these and not posted back."""
+    return ProposalItem.objects.filter(
+        discrepancy__in=discrepancy_ids, entry__isnull=False, reversal__isnull=True
+    )
+
+
 def _post_corrections(proposal: Proposal, *, now: Moment) -> None:
     """An entry for each, in a few statements: a group of one cause may hold thousands."""
     rows = proposal.items.select_related("discrepancy__charge").order_by("discrepancy_id")
     items = list(rows)
+    _require_nothing_posted(items)
     charges = [each.discrepancy.charge_id for each in items if each.discrepancy.charge_id]
     books, seen = ledger.receivables(charge_ids=charges), set[UUID]()
     corrections = []
     for item in items:
-        correction = _correction(item, books)
-        # The second of a charge finds nothing receivable any more, as if they were posted one by one.
-        if correction.charge.pk in seen:
-            raise NotDecidable(f"two of charge {correction.charge.pk}: resolve one after the other")
-        seen.add(correction.charge.pk)
+        correction = _correction(item)
+        if correction.account == LedgerAccount.RECEIVABLE:
+            _require_receivable(correction, books, seen)
         corrections.append(correction)
     entries = ledger.correct_each(corrections=corrections, now=now)
     with connection.cursor() as cursor:
@@ -241,22 +256,52 @@ def corrected_against(difference: Decimal) -> LedgerAccount:
     return LedgerAccount.WRITE_OFF if short else LedgerAccount.UNAPPLIED_RECEIPTS
 
 
-def _correction(item: ProposalItem, books: Mapping[UUID, Decimal]) -> ledger.Correction:
-    charge, difference = item.discrepancy.charge, item.actual - item.expected
+def corrected_account(kind: str) -> LedgerAccount:
+    """What a correction moves: what the lane holds, if a statement says otherwise; else what is owed."""
+    return LedgerAccount.CLEARING if kind == Kind.STATEMENT else LedgerAccount.RECEIVABLE
+
+
+def _correction(item: ProposalItem) -> ledger.Correction:
+    found, difference = item.discrepancy, item.actual - item.expected
+    # One that is about no charge is a line of nobody.
+    within = found.charge_id or OF_NOBODY
+    return ledger.Correction(
+        charge=found.charge,
+        account=corrected_account(found.kind),
+        amount=difference,
+        against=corrected_against(difference),
+        subject=uuid5(within, f"correction:{item.proposal_id}:{found.fingerprint}"),
+        lane=found.lane,
+    )
+
+
+def _require_nothing_posted(items: Sequence[ProposalItem]) -> None:
+    """Found with other amounts, or cleared and found again, it stands; its entry was not posted back."""
+    posted = in_the_books([each.discrepancy_id for each in items]).order_by("discrepancy_id")
+    if earlier := posted.first():
+        raise NotDecidable(
+            f"discrepancy {earlier.discrepancy_id} was corrected in proposal {earlier.proposal_id}, "
+            "and that entry is in the books: open it again first"
+        )
+
+
+def _require_receivable(
+    correction: ledger.Correction, books: Mapping[UUID, Decimal], seen: set[UUID]
+) -> None:
+    """Exactly this is receivable of the charge, by the books; `seen` learns which charge."""
+    charge = correction.charge
     if charge is None:
-        raise NotDecidable(f"discrepancy {item.discrepancy_id} is about no charge")
+        raise NotDecidable("a correction of what is owed is about no charge")
+    # The second of a charge finds nothing receivable any more, as if they were posted one by one.
+    if charge.pk in seen:
+        raise NotDecidable(f"two of charge {charge.pk}: resolve one after the other")
+    seen.add(charge.pk)
     owed = books.get(charge.pk, NOTHING)
-    if owed != -difference:
+    if owed != -correction.amount:
         raise NotDecidable(
             f"by the books {owed:,.2f} USD is receivable of charge {charge.pk}, not "
-            f"{-difference:,.2f}: another entry has been posted, look at its proof"
+            f"{-correction.amount:,.2f}: another entry has been posted, look at its proof"
         )
-    return ledger.Correction(
-        charge=charge,
-        receivable=difference,
-        against=corrected_against(difference),
-        subject=uuid5(charge.pk, f"correction:{item.proposal_id}:{item.discrepancy.fingerprint}"),
-    )
 
 
 # --- Rows and locks --------------------------------------------------------------------------------

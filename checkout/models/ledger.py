@@ -29,7 +29,8 @@ class EntryKind(models.TextChoices):
     UNAPPLIED = "unapplied"
     VOIDED = "voided"
     WRITTEN_OFF = "written_off"
-    # What two people decided about a cent that no evidence can clear, and its reversal.
+    # What two people decided about a cent that no evidence can clear, and its reversal; of no charge, if
+    # it is about a statement line that is nobody's.
     CORRECTED = "corrected"
     # Of a whole file of a processor, beside its captures; of a payout that the bank has credited.
     STATED = "stated"
@@ -43,7 +44,7 @@ _OF_A_LANE: Final = (EntryKind.STATED, EntryKind.LANDED)
 class LedgerEntry(models.Model):
     """A balanced set of postings for one fact; its id is derived, so no fact is booked twice.
 
-    Its fact is a charge's, or of a whole lane: what a file states, a payout that landed.
+    Its fact is a charge's, or of a whole lane: what a file states, a payout that landed, a line of nobody.
     """
 
     id = models.UUIDField(primary_key=True, editable=False)
@@ -69,7 +70,8 @@ class LedgerEntry(models.Model):
             ),
             models.CheckConstraint(condition=Q(kind__in=EntryKind.values), name="entry_kind"),
             models.CheckConstraint(
-                condition=Q(kind__in=_OF_A_LANE, charge__isnull=True)
+                condition=Q(kind=EntryKind.CORRECTED)
+                | Q(kind__in=_OF_A_LANE, charge__isnull=True)
                 | (~Q(kind__in=_OF_A_LANE) & Q(charge__isnull=False)),
                 name="entry_charge",
             ),

@@ -31,7 +31,7 @@ from checkout.desk import (
 from checkout.filters import filter_by_link, filter_by_person, fixed_filter
 from checkout.lists import MOST_COUNTED
 from checkout.models import Charge
-from checkout.page import in_snapshot
+from checkout.page import in_snapshot, month_named
 from checkout.targets import creators_named
 from settlements import resolving
 from settlements.admin.matching import offers
@@ -40,6 +40,7 @@ from settlements.causes import Cause, cause_named, free_of, groups_of_one_cause
 from settlements.clues import clues_of
 from settlements.explaining import explain
 from settlements.models import STANDING, DeskAction, Discrepancy, Kind, Proposal, Way, ways_of
+from settlements.month import corrected_lines_in
 from settlements.roles import ANALYST
 
 # Seconds: ten thousand are locked and written down in one transaction.
@@ -93,6 +94,12 @@ AboutFilter = fixed_filter(
 
 ProposalFilter = filter_by_link(
     "in_proposal", "proposal", lambda number: Q(proposal=number), read=proposal_named
+)
+CorrectedFilter = filter_by_link(
+    "corrected",
+    "corrected, captures of",
+    lambda month: Q(pk__in=corrected_lines_in(first=month[0], last=month[1]).values("pk")),
+    read=month_named,
 )
 WhoseFilter = filter_by_person(
     "whose",
@@ -172,9 +179,9 @@ NOTE: Final = Question(
 )
 WHAT_HAPPENS: Final = (
     "Another person approves exactly these amounts, or refuses; until then they stand. A cent between "
-    "owed and captured is corrected in the books; what is not about money, was rewritten behind the "
-    "service, or is between us and the processor's file may be accepted as it is. Everything else is "
-    "cleared by evidence alone."
+    "owed and captured is corrected in the books, and so may be what the processor's file says otherwise "
+    "than we captured. That, what is not about money, and what was rewritten behind the service may be "
+    "accepted as it is: nothing is posted. Everything else is cleared by evidence alone."
 )
 PROPOSE: Final = Question(
     action="propose",
@@ -217,6 +224,7 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
         WhoseFilter,
         CauseFilter,
         ProposalFilter,
+        CorrectedFilter,
     )
     list_select_related = ("proposal",)
     ordering = ("-opened_at", "-id")
@@ -244,6 +252,7 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
             "offers": offers(row, now=wiring.clock().now()),
             "trail": row.trail.order_by("at", "id"),
             "may_decide": self.has_decide_permission(request),
+            "may_open_again": row.resolved_at or resolving.in_the_books([row.pk]).exists(),
             "state": self.shown_state(row),
             "proof": proof_link(row.charge_id),
             "cause": Cause(row.kind, row.code, row.lane, row.difference),

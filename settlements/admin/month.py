@@ -143,6 +143,10 @@ def _landed(landed: Landed, chosen: str, days: Stretch) -> Iterator[Row]:
         matches = f"{_list('settlements_proposal')}?corrected={chosen}"
         words = "differences of matches by hand, corrected"
         yield Row("+", words, booked, landed.corrected.count, landed.corrected.usd, matches)
+    if (lines_of := landed.corrected_lines).count:
+        otherwise = f"{_list('settlements_discrepancy')}?corrected={chosen}"
+        words = "what files say otherwise, corrected"
+        yield Row("+", words, booked, lines_of.count, lines_of.usd, otherwise)
     for name, words, tally in (
         ("refunds", "refunds", landed.refunds),
         ("disputes", "disputes, less those reversed", landed.disputes),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib import admin, messages
@@ -27,12 +28,13 @@ from checkout.desk import (
     require_right,
 )
 from checkout.filters import filter_by_link, filter_by_person, fixed_filter
+from checkout.models import LedgerAccount
 from checkout.page import month_named
 from checkout.requeues import by_another
 from settlements import matching, resolving
 from settlements.admin.matching import match_of_proposal
 from settlements.admin.proof import proof_link
-from settlements.models import Decision, Proposal, ProposalItem, Way, digest_of
+from settlements.models import Decision, Discrepancy, Proposal, ProposalItem, Way, digest_of
 from settlements.month import corrected_in
 
 DECISION_BADGES: Final = {
@@ -244,13 +246,20 @@ def _about(proposal: Proposal) -> dict[str, Any]:
     }
 
 
+def _entry(found: Discrepancy, difference: Decimal) -> str:
+    """The accounts that the approval moves, USD, a debit positive."""
+    moved = resolving.corrected_account(found.kind)
+    of_lane = f" of {found.lane}" if moved == LedgerAccount.CLEARING else ""
+    against = resolving.corrected_against(difference).label.lower()
+    return f"{moved.label.lower()}{of_lane} {difference:+,.2f}, {against} {-difference:+,.2f}"
+
+
 def _shown(item: ProposalItem, proposal: Proposal) -> Shown:
     found = item.discrepancy
     difference = item.actual - item.expected
     posted = "nothing"
     if proposal.way == Way.CORRECTED:
-        against = resolving.corrected_against(difference)
-        posted = f"receivable {difference:+,.2f}, {against.label.lower()} {-difference:+,.2f}"
+        posted = _entry(found, difference)
     undecided = proposal.decision == Decision.OPEN
     return Shown(
         item=item,

@@ -64,6 +64,46 @@ approved AS (
     JOIN settlements_proposal d ON d.id = m.proposal_id AND d.decision = 'approved'
     WHERE b.id IN (m.entry_id, m.reversal_id))
   GROUP BY b.charge_id
+),
+corrections AS MATERIALIZED (
+  SELECT id, charge_id, lane, clearing, total FROM books
+  WHERE kind = 'corrected' AND clearing IS NOT NULL
+  UNION ALL
+  -- Of lines that are nobody's: few, and looked at by every pass.
+  SELECT e.id, NULL, max(p.lane), coalesce(sum(p.amount) FILTER (WHERE p.account = 'clearing'), 0.00),
+         sum(p.amount)
+  FROM checkout_ledgerposting p
+  JOIN checkout_ledgerentry e ON e.id = p.entry_id AND e.kind = 'corrected' AND e.charge_id IS NULL
+  WHERE p.charge_id IS NULL
+  GROUP BY e.id
+),
+-- What two people approved that they move of a lane, and whether it is still so: not where evidence has
+-- cleared since what it corrected, or found it with other amounts. Lines are compared before the books:
+-- where they could be, this pass says itself what it found of those that it looked at.
+corrected AS (
+  SELECT c.*, coalesce(by.amount, 0.00) AS approved, by.lane AS approved_lane, by.discrepancy,
+         by.proposal, coalesce(by.is_overtaken, false) AS is_overtaken
+  FROM corrections c
+  LEFT JOIN LATERAL (
+    SELECT CASE c.id WHEN i.entry_id THEN i.actual - i.expected ELSE i.expected - i.actual END AS amount,
+           d.lane, d.id AS discrepancy, p.id AS proposal,
+           i.reversal_id IS NULL AND NOT (
+             d.cleared_at IS NULL AND d.resolved_at IS NOT NULL AND d.proposal_id = p.id
+             AND CASE WHEN %(has_lines)s AND EXISTS (SELECT 1 FROM reconcile_line k WHERE k.key = d.key)
+               THEN EXISTS (SELECT 1 FROM reconcile_found f WHERE f.fingerprint = d.fingerprint
+                            AND (f.expected, f.actual) = (i.expected, i.actual))
+               ELSE true END) AS is_overtaken
+    FROM settlements_proposalitem i
+    JOIN settlements_proposal p ON p.id = i.proposal_id AND p.decision = 'approved'
+    JOIN settlements_discrepancy d ON d.id = i.discrepancy_id
+    WHERE c.id IN (i.entry_id, i.reversal_id)
+    UNION ALL
+    SELECT CASE c.id WHEN m.entry_id THEN m.correction ELSE -m.correction END, a.lane, NULL, p.id, false
+    FROM settlements_matchedattempt m
+    JOIN settlements_proposal p ON p.id = m.proposal_id AND p.decision = 'approved'
+    JOIN checkout_attempt a ON a.id = m.attempt_id
+    WHERE c.id IN (m.entry_id, m.reversal_id)
+  ) by ON true
 )
 SELECT x.code, a.id::text AS subject, c.creator_id AS key, c.id AS charge_id, c.creator_id, a.lane,
        a.captured_amount AS expected, a.clearing AS actual,
@@ -97,6 +137,20 @@ JOIN looked_at c ON c.id = b.charge_id
 LEFT JOIN checkout_attempt a ON a.id = b.attempt_id
 WHERE b.kind IN ('captured', 'unapplied')
   AND (a.id IS NULL OR a.outcome NOT IN ('captured', 'unapplied'))
+UNION ALL
+SELECT 'extra', w.id::text, c.creator_id, c.id, c.creator_id, w.lane,
+       CASE WHEN w.is_overtaken THEN 0.00 ELSE w.approved END, w.clearing,
+       CASE WHEN w.is_overtaken
+         THEN 'Proposal ' || w.proposal || ' corrected what ' || w.lane || ' holds by '
+           || settlements_usd(w.clearing) || ' USD, and discrepancy ' || w.discrepancy
+           || ' does not stand so any more: open it again, and the entry is posted back.'
+         ELSE 'A correction in the books moves ' || settlements_usd(w.clearing) || ' USD of what '
+           || w.lane || ' holds; two people approved ' || settlements_usd(w.approved) || '.' END
+FROM corrected w
+LEFT JOIN looked_at c ON c.id = w.charge_id
+WHERE (c.id IS NOT NULL OR w.charge_id IS NULL)
+  AND (w.is_overtaken OR w.clearing <> w.approved OR w.lane IS DISTINCT FROM w.approved_lane
+       OR w.charge_id IS NULL AND w.total <> 0)
 UNION ALL
 SELECT 'unbalanced', b.id::text, c.creator_id, c.id, c.creator_id, '', 0.00, b.total,
        'The ' || b.kind || ' entry of the charge has ' || b.lines || ' postings that sum to '

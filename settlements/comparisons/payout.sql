@@ -115,7 +115,10 @@ FROM (
     WHERE x.amount <> 0
   ) b
   FULL JOIN (
-    SELECT entry_id, account, lane, amount FROM checkout_ledgerposting WHERE charge_id IS NULL
+    -- What corrects a line of nobody is held against its proposal, with the books.
+    SELECT p.entry_id, p.account, p.lane, p.amount FROM checkout_ledgerposting p
+    JOIN checkout_ledgerentry e ON e.id = p.entry_id AND e.kind <> 'corrected'
+    WHERE p.charge_id IS NULL
   ) p ON p.entry_id = b.entry_id AND p.account = b.account
 ) held
 WHERE moved <> posted OR is_elsewhere

@@ -23,6 +23,7 @@ from settlements.models.desk import (
     digest_of,
     payout_at_the_bank,
     ways_of,
+    ways_of_each,
 )
 from settlements.models.discrepancies import (
     ABOUT_FILES,
@@ -176,4 +177,5 @@ __all__ = [
     "digest_of",
     "payout_at_the_bank",
     "ways_of",
+    "ways_of_each",
 ]

@@ -109,12 +109,12 @@ def test_a_line_that_is_missing_and_one_that_is_there_twice(world: World, tmp_pa
 
     missing, twice = only(code="missing"), only(code="duplicate")
     assert entry(explained(missing, "one line missing")) == [
-        ("receivable", "19.99"),
+        ("write_off", "19.99"),
         ("clearing", "-19.99"),
     ]
     assert entry(explained(twice, "twice")) == [
-        ("clearing", "19.99"),
         ("unapplied_receipts", "-19.99"),
+        ("clearing", "19.99"),
     ]
     other = explained(missing, "another creator's")
     assert f"discrepancy {twice.pk}" in other.says
