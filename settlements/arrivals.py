@@ -39,8 +39,9 @@ LONGEST_REASON: Final = 4000
 LONGEST_PATH: Final = 400
 
 AnyStatement: TypeAlias = StatementImport | BankStatement
-# Writes the audit trail's line about a statement that was stored, in the import's transaction.
-KeepTrail: TypeAlias = Callable[[AnyStatement], object]
+# Writes the audit trail's line about a statement that was stored, or what was corrected of it; in the
+# import's transaction.
+KeepTrail: TypeAlias = Callable[[AnyStatement, str], object]
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,12 @@ def take_in(
     format_name: str = "",
     told: Told = NOTHING_TOLD,
     progress: Progress = lambda _: None,
-    keep_trail: KeepTrail = lambda _: None,
+    keep_trail: KeepTrail | None = None,
 ) -> TakenIn:
     """Import a processor's file, or a bank's where no account is named.
 
-    `keep_trail` is called for each statement that is stored, in its transaction. Raises Refused and Torn with nothing stored, and OSError. Twice is safe: the hash decides (R39).
+    `keep_trail` is called for each statement that is stored, in its transaction; without it nobody
+    answers for balances that are told again, so none are. Raises Refused and Torn with nothing stored, and OSError. Twice is safe: the hash decides (R39).
     """
     statements: Sequence[AnyStatement]
     released: Sequence[AnyStatement]

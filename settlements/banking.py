@@ -52,7 +52,7 @@ def import_bank_statement(
     now: Moment,
     bounds: Bounds = DEFAULT_BOUNDS,
     progress: Progress = lambda _: None,
-    keep_trail: Callable[[BankStatement], object] = lambda _: None,
+    keep_trail: Callable[[BankStatement, str], object] | None = None,
 ) -> BankImported:
     """Store a bank's camt.053 file: a statement and its booked entries for each account in it.
 
@@ -74,8 +74,9 @@ def import_bank_statement(
                 _stored(each, source, name=source.name, by=by, now=now, bounds=bounds)
                 for each in sorted(read, key=_order)
             ]
-            for statement in statements:
-                keep_trail(statement)
+            if keep_trail:
+                for statement in statements:
+                    keep_trail(statement, "")
             _copy(statements, spool)
             source.must_be_unchanged()
             accounts = {each.account for each in read}

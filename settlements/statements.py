@@ -3,7 +3,8 @@
 A file with one row that cannot be read (settlements/formats) is refused as a whole, with the line
 numbers of all of them (R39). A file that can be read but does not add up, does not follow the former
 one, or holds a line type nobody agreed on is set aside with the reason (R40); it is taken up by
-itself once the file before it has come.
+itself once the file before it has come. Balances that a person told of it, for want of the file's own,
+may be told again as long as it is set aside.
 """
 
 import re
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID, uuid5
 
 from django.db import connection, transaction
@@ -50,10 +51,15 @@ from settlements.models import (
 )
 from settlements.spool import Progress, Spool
 
+_VERDICT: Final = ("state", "reason", "accepted_at")
+_BALANCES: Final = ("opening", "closing", "balances_stated")
 # A line that names no attempt of ours still needs a key to be looked at again by.
 LINES: Final = UUID("b3a3f1de-6a39-5a0e-8a4c-2f2b8a6f9b70")
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 NOTHING_TOLD: Final = Told()
+# Writes the audit trail's line about a file that was stored, or what was corrected of it; in the same
+# transaction.
+KeepTrail: TypeAlias = Callable[[StatementImport, str], object]
 DEFAULT_BOUNDS: Final = Bounds()
 
 
@@ -82,6 +88,8 @@ class Preview:
     statement: StatementImport
     # The same file, if it was imported before: importing it adds nothing.
     known: StatementImport | None
+    # What it would correct of that one, in words; nothing if it may not, or says the same.
+    correction: str = ""
 
 
 def import_statement(
@@ -96,17 +104,21 @@ def import_statement(
     told: Told = NOTHING_TOLD,
     bounds: Bounds = DEFAULT_BOUNDS,
     progress: Progress = lambda _: None,
-    keep_trail: Callable[[StatementImport], object] = lambda _: None,
+    keep_trail: KeepTrail | None = None,
 ) -> Imported:
     """Store a processor's file for one of its accounts (a lane), in the format named or recognised.
 
     The same file again adds nothing; two equal lines in a file are two (R39, R41). A file that does
-    not add up or follow is stored and set aside (R40). Raises Refused, with nothing stored, when a
-    row cannot be read, Torn when the file changes meanwhile, and OSError. `progress` is told how many
-    more lines are read.
+    not add up or follow is stored and set aside (R40); then it takes other balances when somebody who
+    answers for it in the trail (`keep_trail`) tells them with the same file. Raises Refused, with
+    nothing stored, when a row cannot be read or told balances do not add up, Torn when the file changes
+    meanwhile, and OSError. `progress` is told how many more lines are read.
     """
     with opened(path, bounds) as source, Spool(progress) as spool:
         known = _known(lane, source)
+        if known and keep_trail and known.state == ImportState.QUARANTINED:
+            told = replace(told, file_name=told.file_name or source.name)
+            return _tell_again(known, told=told, now=now, ages=ages, keep_trail=keep_trail)
         if known:
             return Imported(known, again=True)
         # Before the transaction: it must not stand idle while a million lines are read.
@@ -118,7 +130,8 @@ def import_statement(
                 return Imported(known, again=True)
             statement = _statement(reading, processor=processor, lane=lane, by=by, now=now)
             statement.save(force_insert=True)
-            keep_trail(statement)
+            if keep_trail:
+                keep_trail(statement, "")
             _copy(statement, spool)
             source.must_be_unchanged()
             failpoint("statement.copied")
@@ -143,14 +156,80 @@ def preview_statement(
     """Read a file as `import_statement` would, and say what would become of it. Raises the same."""
     with opened(path, bounds) as source:
         reading = _read(source, lane=lane, format_name=format_name, told=told, now=now)
-        statement = _statement(reading, processor=processor, lane=lane, by=by, now=now)
+        known, correction = _known(lane, source), ""
+        if known and known.state == ImportState.QUARANTINED:
+            correction = _correct(known, told=reading.told, now=now)
+        if known and correction:
+            statement = known
+        else:
+            statement = _statement(reading, processor=processor, lane=lane, by=by, now=now)
         return Preview(
             sha256=source.sha256,
             format=reading.format,
             summary=reading.summary,
             statement=statement,
-            known=_known(lane, source),
+            known=known,
+            correction=correction,
         )
+
+
+def _tell_again(
+    statement: StatementImport, *, told: Told, now: Moment, ages: Ages, keep_trail: KeepTrail
+) -> Imported:
+    """Take other balances of a file that is set aside, and accept it if it may be accepted now.
+
+    Of its lines nothing is read or stored again. Where nothing else is told it is known. Raises Refused.
+    """
+    with transaction.atomic():
+        _lock(statement.lane)
+        statement.refresh_from_db()
+        if statement.state == ImportState.ACCEPTED:
+            return Imported(statement, again=True)
+        correction = _correct(statement, told=told, now=now)
+        if not correction:
+            return Imported(statement, again=True)
+        statement.save(update_fields=[*_BALANCES, *_VERDICT])
+        keep_trail(statement, correction)
+        if statement.state == ImportState.QUARANTINED:
+            return Imported(statement, again=False)
+        _cover(statement, now=now, ages=ages)
+        released = _release(statement.lane, now=now, ages=ages)
+        return Imported(statement, again=False, released=released)
+
+
+def _correct(statement: StatementImport, *, told: Told, now: Moment) -> str:
+    """Give a row that is set aside the balances that are told now, not stored yet; what changed, in words.
+
+    Nothing if none are told, or the same. Raises Refused for days other than those it was stored with,
+    which cannot be told again, and for balances that do not fit.
+    """
+    opening, closing = FORMATS[statement.format].told_balances(told)
+    before = _balances_of(statement)
+    if closing is None or (opening, closing) == before:
+        return ""
+    days = statement.first_day, statement.last_day
+    if told.first_day and (told.first_day, told.last_day) != days:
+        raise Refused([BadRow(1, f"it was told to cover {days[0]} to {days[1]}, which stays so")])
+    statement.closing, statement.balances_stated = closing, opening is not None
+    statement.opening = NOTHING if opening is None else opening
+    _judge(statement, unknown=_unknown_line(statement), is_told=True, now=now)
+    was, becomes = map(_in_words, (before, (opening, closing)))
+    return f"Told again: {becomes}, not {was}"
+
+
+def _balances_of(statement: StatementImport) -> tuple[Decimal | None, Decimal]:
+    return statement.opening if statement.balances_stated else None, statement.closing
+
+
+def _in_words(balances: tuple[Decimal | None, Decimal]) -> str:
+    opening, closing = balances
+    return f"closing {closing}" if opening is None else f"opening {opening}, closing {closing}"
+
+
+def _unknown_line(statement: StatementImport) -> tuple[int, str] | None:
+    """The first line of a stored file whose type nobody agreed on."""
+    foreign = statement.lines.exclude(type__in=TYPES).order_by("number")
+    return foreign.values_list("number", "type").first()
 
 
 @dataclass(frozen=True)
@@ -225,11 +304,7 @@ def _known(lane: str, source: Source) -> StatementImport | None:
 def _statement(
     reading: _Reading, *, processor: str, lane: str, by: str, now: Moment
 ) -> StatementImport:
-    """The file's row, not stored yet: what it says, and whether it may be accepted now.
-
-    Raises Refused for balances that were told and do not fit: stored, the file would be known by its
-    content, and they could not be told again.
-    """
+    """The file's row, not stored yet: what it says, and whether it may be accepted now. Raises Refused."""
     summary = reading.summary
     statement = StatementImport(
         processor=processor,
@@ -247,14 +322,25 @@ def _statement(
         imported_by=by,
         imported_at=now.real,
     )
+    _judge(statement, unknown=summary.unknown, is_told=summary.is_told, now=now)
+    return statement
+
+
+def _judge(
+    statement: StatementImport, *, unknown: tuple[int, str] | None, is_told: bool, now: Moment
+) -> None:
+    """Decide whether the row may be accepted now.
+
+    Raises Refused for balances that were told and do not add up with the lines: a mistyped one, or a
+    report that was cut short, leaves nothing behind.
+    """
     _state_opening(statement)
-    if summary.is_told and not _waits(statement) and (odd := _does_not_add_up(statement)):
+    if is_told and not _waits(statement) and (odd := _does_not_add_up(statement)):
         raise Refused([BadRow(1, f"{odd}; is the report whole, and are these its balances?")])
-    reason = _unknown_type(summary.unknown) or _why_set_aside(statement)
+    reason = _unknown_type(unknown) or _why_set_aside(statement)
     statement.reason = reason[:300]
     statement.state = ImportState.QUARANTINED if reason else ImportState.ACCEPTED
     statement.accepted_at = None if reason else now.real
-    return statement
 
 
 def _state_opening(statement: StatementImport) -> None:
@@ -341,11 +427,22 @@ def _release(lane: str, *, now: Moment, ages: Ages) -> list[StatementImport]:
         known = aside.exclude(Exists(foreign)).order_by("first_day", "id")
         follower = next((file for file in known if _follows_now(file)), None)
         if follower is None:
+            _say_why_now(known)
             return released
         follower.state, follower.reason, follower.accepted_at = ImportState.ACCEPTED, "", now.real
-        follower.save(update_fields=["state", "reason", "accepted_at", "opening"])
+        follower.save(update_fields=[*_VERDICT, "opening"])
         _cover(follower, now=now, ages=ages)
         released.append(follower)
+
+
+def _say_why_now(aside: Iterable[StatementImport]) -> None:
+    """Of what stays set aside the reason moves on: a file waits no more, but does not add up, say."""
+    for file in aside:
+        _state_opening(file)
+        reason = _why_set_aside(file)[:300]
+        if reason != file.reason:
+            file.reason = reason
+            file.save(update_fields=["reason", "opening"])
 
 
 def _follows_now(statement: StatementImport) -> bool:

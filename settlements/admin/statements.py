@@ -289,9 +289,12 @@ class StatementImportAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         clock = wiring.clock()
 
-        def keep_trail(statement: AnyStatement) -> None:
+        def keep_trail(statement: AnyStatement, correction: str) -> None:
             desk = self.admin_site.get_model_admin(type(statement))
-            desk.log_addition(request, statement, f"Uploaded {statement.file_name}: {because}")
+            if correction:
+                desk.log_change(request, statement, f"{correction}: {because}")
+            else:
+                desk.log_addition(request, statement, f"Uploaded {statement.file_name}: {because}")
 
         try:
             taken = confirm_upload(
@@ -353,7 +356,8 @@ def _shown(found: Any) -> dict[str, Any]:
     ]
     return {
         "sums": sums,
-        "known": found.known is not None,
+        "known": found.known is not None and not found.correction,
+        "correction": found.correction,
         "count": f"{found.summary.line_count:,}",
         "usd": money(found.summary.movement),
         "noun": "line" if found.summary.line_count == 1 else "lines",

@@ -1,10 +1,12 @@
 """The formats a processor's statement may have: each recognises itself and becomes lines.
 
-A new one is a module with `NAME`, `looks_like(head)` and `read(chunks, told)`, and a row here.
+A new one is a module with `NAME`, `looks_like(head)` and `read(chunks, told)`, and a row here; one that
+names no balances has `told_balances(told)`, too.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from settlements.formats import camt_lines, processor_csv, stripe
@@ -19,6 +21,8 @@ class Format:
     what: str
     looks_like: Callable[[bytes], bool]
     read: Callable[[Iterable[bytes], Told], Iterator[Item]]
+    # Opening and closing as somebody told them, for want of the file's own; the opening may be left out.
+    told_balances: Callable[[Told], tuple[Decimal | None, Decimal | None]] = lambda _: (None, None)
 
 
 FORMATS: Final = {
@@ -35,6 +39,7 @@ FORMATS: Final = {
             "Stripe's itemized balance report, CSV",
             stripe.looks_like,
             stripe.read,
+            stripe.told_balances,
         ),
         Format(
             camt_lines.NAME,

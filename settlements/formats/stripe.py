@@ -89,7 +89,7 @@ def parse(lines: Iterable[str], told: Told) -> Iterator[Item]:
     if days is None:
         yield BadRow(1, _TELL_DAYS)
         return
-    opening, closing = _balances(told)
+    opening, closing = told_balances(told)
     if closing is None:
         yield BadRow(1, _TELL_CLOSING)
         return
@@ -220,7 +220,7 @@ def _days(told: Told) -> tuple[date, date] | None:
     return (first, last) if first <= last else None
 
 
-def _balances(told: Told) -> tuple[Decimal | None, Decimal | None]:
+def told_balances(told: Told) -> tuple[Decimal | None, Decimal | None]:
     """Opening and closing as told, else as whoever fetched the report wrote them into its name."""
     if told.closing is not None:
         return told.opening, told.closing

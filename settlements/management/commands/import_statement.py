@@ -53,8 +53,9 @@ class Command(BaseCommand):
         "keep the name Stripe gave it, or tell --first-day and --last-day. Nor does it say its balances,\n"
         "and cut short it would look whole: tell --closing, the former closing and the net balance\n"
         "change from activity of Stripe's summary, and of a lane's first file --opening; or name the\n"
-        "file …_opening_100.00_closing_94.98.csv. Ends with 0 when every file is accepted, 1 when one\n"
-        "is set aside, 2 when one could not be read.\n\n"
+        "file …_opening_100.00_closing_94.98.csv. Mistyped for a file that is set aside, they are told\n"
+        "again with the same file, and a reason. Ends with 0 when every file is accepted, 1 when one is\n"
+        "set aside, 2 when one could not be read.\n\n"
         "Each file that is stored is a line of the audit trail (Log entries in the admin) with your\n"
         "name and the reason, which is 'as delivered' unless you say another; whoever tells days or\n"
         "balances has to.\n\n"
@@ -116,7 +117,7 @@ def _import(path: Path, *, account: Account | None, told: Told, options: dict[st
                 format_name=options["format"],
                 told=told,
                 progress=bar.advance,
-                keep_trail=partial(_log, because=options["reason"] or AS_DELIVERED),
+                keep_trail=partial(_log, because=options["reason"]),
             )
     except Refused as refused:
         faults = [str(bad) for bad in refused.bad[:SHOWN]]
@@ -130,16 +131,18 @@ def _import(path: Path, *, account: Account | None, told: Told, options: dict[st
     return Outcome(path, taken.state.value, taken=taken)
 
 
-def _log(statement: AnyStatement, *, because: str) -> None:
+def _log(statement: AnyStatement, correction: str, *, because: str | None) -> None:
     """In the name at the machine, whoever is said to have brought it."""
+    if correction and not because:
+        raise CommandError(SAY_WHY, returncode=NOT_READ)
     brought = "" if statement.imported_by == person() else f", brought by {statement.imported_by}"
     log_command(
         about=type(statement),
         named=statement.pk,
         shown=str(statement),
-        did=f"Imported {statement.file_name}{brought}",
+        did=correction or f"Imported {statement.file_name}{brought}",
         by=person(),
-        because=because,
+        because=because or AS_DELIVERED,
     )
 
 
