@@ -23,7 +23,8 @@ from django.db.models import Prefetch, QuerySet  # noqa: E402
 
 from checkout.models import Attempt, Charge  # noqa: E402
 from settlements.exports.csv_file import write_csv  # noqa: E402
-from settlements.exports.lists import ExportList, named  # noqa: E402
+from settlements.exports.export_list import ExportList  # noqa: E402
+from settlements.exports.lists import named  # noqa: E402
 from settlements.exports.snapshot import snapshot  # noqa: E402
 from settlements.exports.xlsx_file import write_xlsx  # noqa: E402
 

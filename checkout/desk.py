@@ -42,7 +42,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """A list and a page to read. What changes money goes through actions, which call use cases."""
 
     paginator = BoundedPaginator
-    total_of = ""
+    total_of: str | Total = ""
     # The export that holds what the list shows; the button is the templates', the export settlements'.
     export_name = ""
     show_full_result_count = False
@@ -82,7 +82,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             total_in = getattr(each, "total_in", None)
             if total_in and (found := total_in(request)):
                 return cast(Total, found)
-        return Total(self.total_of)
+        return self.total_of if isinstance(self.total_of, Total) else Total(self.total_of)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -26,6 +26,11 @@ class Total:
     of: str | Combinable = ""
     called: str = ""
 
+    @property
+    def each(self) -> Combinable:
+        """What is added up of each row; there must be something."""
+        return F(self.of) if isinstance(self.of, str) else self.of
+
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     """Counts and adds up no more rows than anybody pages through, along the list's own index (R47).
@@ -43,8 +48,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
         figures: dict[str, Any] = {"count": Count("pk")}
         if self.total.of:
-            of = F(self.total.of) if isinstance(self.total.of, str) else self.total.of
-            rows = rows.annotate(totalled=of)
+            rows = rows.annotate(totalled=self.total.each)
             figures["usd"] = Sum("totalled")
         found = rows[: MOST_COUNTED + 1].aggregate(**figures)
         return found["count"], found.get("usd")

@@ -215,5 +215,7 @@ def _exports() -> Iterator[str]:
             yield f"{address}?charge={Charge.objects.earliest('created_at').pk}"
         elif what == ExportWhat.JOURNAL:
             yield f"{address}?month=2026-01"
-        else:
+        elif what == ExportWhat.CHARGES:
             yield f"{address}?lane={LANE}"
+        else:
+            yield address

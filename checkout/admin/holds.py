@@ -88,6 +88,7 @@ class HoldAdmin(ReadOnlyAdmin):
     list_display = ("placed_at", "shown_state", "kind", "what", "reason", "placed_by", "until")
     list_filter = ("kind", "scope")
     ordering = ("-placed_at", "-id")
+    export_name = "holds"
     actions = ("lift",)
 
     @admin.display(description="what")

@@ -92,15 +92,15 @@ def _posted_in(days: tuple[date, date]) -> Q:
     return Q(posted_at__gte=begins, posted_at__lt=ends)
 
 
-# Debits equal credits, or there is no close.
-_DEBITS = LedgerPosting.objects.filter(entry=OuterRef("pk"), amount__gt=0).values("entry")
 PostedFilter = filter_by_link(
     "posted",
     "posted (UTC)",
     _posted_in,
     read=lambda text: days_named(text) or month_named(text),
-    total=lambda _: Total(Subquery(_DEBITS.annotate(usd=Sum("amount")).values("usd")), "debits"),
 )
+_DEBITS = LedgerPosting.objects.filter(entry=OuterRef("pk"), amount__gt=0).values("entry")
+# Debits equal credits: their difference would say nothing.
+DEBITS = Total(Subquery(_DEBITS.annotate(usd=Sum("amount")).values("usd")), "debits")
 
 
 @admin.register(OutboxMessage)
@@ -263,6 +263,8 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     list_display_links = ("posted_at", "kind")
     list_filter = (PostedFilter,)
     ordering = ("-posted_at", "-id")
+    export_name = "ledger-entries"
+    total_of = DEBITS
     search_fields = ("id",)
     search_help_text = "The id of an entry, a charge or an attempt"
     inlines = (PostingInline,)

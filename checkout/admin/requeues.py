@@ -142,6 +142,7 @@ class BulkRequeueAdmin(ReadOnlyAdmin):
     list_display_links = ("proposed_at",)
     list_filter = (StateFilter, WaitingFilter)
     ordering = ("-proposed_at", "-id")
+    export_name = "bulk-requeues"
     total_of = "usd"
 
     @admin.display(description="which")

@@ -74,6 +74,7 @@ class LogEntryAdmin(ReadOnlyAdmin):
     list_select_related = ("user", "content_type")
     # Along an index of ours (migration 0022): a month is a stretch of it.
     ordering = ("-action_time", "-id")
+    export_name = "audit-trail"
     list_filter = (
         month_filter("month", "month (UTC)", _within),
         PersonFilter,

@@ -80,6 +80,7 @@ class BooksCloseAdmin(ReadOnlyAdmin):
     list_display_links = ("day_or_month",)
     list_filter = (DecisionFilter, WaitingFilter, SpanFilter)
     ordering = ("-first_day", "-id")
+    export_name = "closes"
 
     @admin.display(description="day or month")
     def day_or_month(self, close: BooksClose) -> str:

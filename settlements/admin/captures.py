@@ -124,6 +124,7 @@ class CaptureAdmin(ReadOnlyAdmin):
     list_filter = (ProofFilter, FileFilter, DaysFilter, LaneFilter)
     list_select_related = ("creator",)
     ordering = ("-booked_at", "-id")
+    export_name = "captures"
     search_fields = ("id",)
     search_help_text = "The id of an attempt or of a charge, or a creator's external id"
     total_of = "captured_amount"

@@ -443,3 +443,4 @@ class DeskActionAdmin(ReadOnlyAdmin):
     list_filter = ("kind",)
     list_select_related = ("discrepancy", "proposal")
     ordering = ("-at", "-id")
+    export_name = "desk-actions"

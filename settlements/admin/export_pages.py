@@ -5,11 +5,12 @@ their counts and sums are one (R48); nothing of a page's filters is written down
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG, IGNORED_PARAMS, PAGE_VAR, SEARCH_VAR
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
@@ -21,11 +22,13 @@ from django.urls import reverse
 
 from checkout import wiring
 from checkout.desk import as_uuid, printed
-from checkout.models import Attempt, Case, Charge
+from checkout.lists import Total
+from checkout.models import Attempt, BulkRequeue, Case, Charge, Hold, LedgerEntry
 from checkout.page import Printed
 from settlements.exports.csv_file import Progress
+from settlements.exports.export_list import chosen_by_page
 from settlements.exports.journal import month_of
-from settlements.exports.lists import chosen_by_page, named
+from settlements.exports.lists import named
 from settlements.exports.making import (
     Figures,
     NotMakeable,
@@ -34,22 +37,44 @@ from settlements.exports.making import (
     journal_writer,
     list_writer,
 )
-from settlements.exports.snapshot import ids_of
+from settlements.exports.snapshot import ids_of, sum_of
 from settlements.models import (
     LONGEST_QUERY,
+    BankEntry,
+    BankStatement,
+    BooksClose,
+    Capture,
+    DeskAction,
     Discrepancy,
     ExportForm,
     ExportRun,
     ExportWhat,
+    Payout,
+    Proposal,
+    Settlement,
+    StatementImport,
     StatementLine,
 )
 
 LISTED: Final[Mapping[ExportWhat, type[Model]]] = {
     ExportWhat.CHARGES: Charge,
     ExportWhat.ATTEMPTS: Attempt,
-    ExportWhat.DISCREPANCIES: Discrepancy,
+    ExportWhat.CAPTURES: Capture,
+    ExportWhat.LEDGER_ENTRIES: LedgerEntry,
+    ExportWhat.STATEMENTS: StatementImport,
     ExportWhat.STATEMENT_LINES: StatementLine,
+    ExportWhat.PAYOUTS: Payout,
+    ExportWhat.BANK_STATEMENTS: BankStatement,
+    ExportWhat.BANK_ENTRIES: BankEntry,
+    ExportWhat.SETTLEMENTS: Settlement,
+    ExportWhat.DISCREPANCIES: Discrepancy,
+    ExportWhat.PROPOSALS: Proposal,
+    ExportWhat.DESK_ACTIONS: DeskAction,
     ExportWhat.CASES: Case,
+    ExportWhat.HOLDS: Hold,
+    ExportWhat.BULK_REQUEUES: BulkRequeue,
+    ExportWhat.CLOSES: BooksClose,
+    ExportWhat.AUDIT_TRAIL: LogEntry,
 }
 LIST_FORMS: Final = (ExportForm.CSV, ExportForm.CSV_EXCEL, ExportForm.XLSX)
 # What an address says beside the filter: which page of the list, in which order.
@@ -69,6 +94,20 @@ class Offer:
     printed: Printed
     back: str
     rows: QuerySet[Any] | None = None
+    total: Total = field(default_factory=Total)
+
+
+def may_see(what: ExportWhat, by: Person) -> bool:
+    """Whether this person sees on a page what such a file holds; else he gets no file of it either."""
+    # A month's journal lies behind its close, the evidence behind the proof of its charge.
+    behind: Mapping[ExportWhat, type[Model]] = {
+        **LISTED,
+        ExportWhat.JOURNAL: BooksClose,
+        ExportWhat.EVIDENCE: Charge,
+    }
+    app, name = behind[what]._meta.app_label, behind[what]._meta.model_name
+    rights = [f"{app}.{action}_{name}" for action in ("view", "change")]
+    return any(by.has_perm(right) for right in rights)  # type: ignore[union-attr]
 
 
 def offer(*, what: ExportWhat, query: str, by: Person) -> Offer:
@@ -99,7 +138,8 @@ def writer_of(run: ExportRun, progress: Progress) -> Callable[[Path], Figures]:
         named(found.what),
         ids=ids_of(found.rows),
         in_words=found.words,
-        usd_of=found.printed.usd_of,
+        # The list's own column is read with its rows; what a filter makes of it the page alone knows.
+        page_sum=sum_of(found.rows, found.total.each) if found.total.called else "",
     )
     return list_writer(wanted=wanted, form=ExportForm(run.form), progress=progress)
 
@@ -107,11 +147,11 @@ def writer_of(run: ExportRun, progress: Progress) -> Callable[[Path], Figures]:
 def _list(what: ExportWhat, query: str, by: Person) -> Offer:
     model = LISTED[what]
     desk = admin.site.get_model_admin(model)
+    if not may_see(what, by):
+        raise NotMakeable(f"You may not see {desk.opts.verbose_name_plural}.")
     request = HttpRequest()
     request.method, request.user = "GET", by  # type: ignore[assignment]
     request.GET = _one_spelling(query)  # type: ignore[assignment]
-    if not desk.has_view_permission(request):
-        raise NotMakeable(f"You may not see {desk.opts.verbose_name_plural}.")
     try:
         found = desk.get_changelist_instance(request)
     except (IncorrectLookupParameters, SuspiciousOperation, ValidationError, MessageFailure):
@@ -130,6 +170,7 @@ def _list(what: ExportWhat, query: str, by: Person) -> Offer:
         printed=says,
         back=f"{address}?{asked}" if asked else address,
         rows=found.queryset,
+        total=found.paginator.total,
     )
 
 
@@ -146,7 +187,7 @@ def _one_spelling(query: str) -> QueryDict:
 
 
 def _journal(query: str, by: Person) -> Offer:
-    if not by.has_perm("settlements.view_booksclose"):  # type: ignore[union-attr]
+    if not may_see(ExportWhat.JOURNAL, by):
         raise NotMakeable("You may not see closes of the books.")
     try:
         month = month_of(QueryDict(query).get("month", ""))
@@ -170,7 +211,7 @@ def _journal(query: str, by: Person) -> Offer:
 
 
 def _evidence(query: str, by: Person) -> Offer:
-    if not by.has_perm("checkout.view_charge"):  # type: ignore[union-attr]
+    if not may_see(ExportWhat.EVIDENCE, by):
         raise NotMakeable("You may not see charges.")
     wanted = as_uuid(QueryDict(query).get("charge", ""))
     charges = Charge.objects.select_related("creator")

@@ -26,7 +26,7 @@ from django.utils.safestring import SafeString
 from checkout import wiring
 from checkout.desk import ReadOnlyAdmin, ReasonForm, badge, in_commit, money
 from checkout.page import in_both_zones, in_snapshot
-from settlements.admin.export_pages import Offer, offer
+from settlements.admin.export_pages import Offer, may_see, offer
 from settlements.exports import runs
 from settlements.exports.making import NotMakeable
 from settlements.exports.xlsx_file import MOST_ROWS
@@ -222,7 +222,7 @@ class ExportRunAdmin(ReadOnlyAdmin):
         return {
             "title": f"Export {row.pk}: {self.name(row)}",
             "state": self.shown_state(row),
-            "usd": money(row.total),
+            "usd": "" if row.total is None else money(row.total),
             "as_of": in_both_zones(row.as_of) if row.as_of else "",
             "asked_at": in_both_zones(row.asked_at),
             "form_name": ExportForm(row.form).label,
@@ -230,7 +230,9 @@ class ExportRunAdmin(ReadOnlyAdmin):
             "is_forgotten": row.state == ExportState.ASKED
             and row.tries == 0
             and waited.total_seconds() > PATIENCE_SECONDS,
-            "may_download": row.is_there and self.has_download_permission(request),
+            "may_download": row.is_there
+            and self.has_download_permission(request)
+            and may_see(ExportWhat(row.what), request.user),
             "kept_days": settings.EXPORTS_KEPT_DAYS,
         }
 
@@ -241,6 +243,8 @@ class ExportRunAdmin(ReadOnlyAdmin):
         if not self.has_download_permission(request):
             raise PermissionDenied
         run = get_object_or_404(ExportRun, pk=run_id)
+        if not may_see(ExportWhat(run.what), request.user):
+            raise PermissionDenied
         whole = _whole_file(run)
         if isinstance(whole, str):
             self.message_user(request, whole, messages.WARNING)

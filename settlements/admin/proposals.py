@@ -104,6 +104,7 @@ class ProposalAdmin(ReadOnlyAdmin):
     list_display_links = ("proposed_at",)
     list_filter = (DecisionFilter, WaitingFilter, CorrectedFilter)
     ordering = ("-proposed_at", "-id")
+    export_name = "proposals"
     total_of = "net"
 
     @admin.display(description="net USD")

@@ -94,6 +94,7 @@ class SettlementAdmin(ReadOnlyAdmin):
     list_select_related = ("creator",)
     list_filter = (LandsFilter,)
     ordering = ("-closed_at", "-id")
+    export_name = "settlements"
     total_of = "net"
     search_fields = ("id",)
     search_help_text = "The id of a settlement, a creator's id or external id"
@@ -173,6 +174,7 @@ class PayoutAdmin(ReadOnlyAdmin):
         LaneFilter,
     )
     ordering = ("-value_on", "-id")
+    export_name = "payouts"
     total_of = "net"
     search_fields = ("reference",)
     search_help_text = "The processor's id of a payout"

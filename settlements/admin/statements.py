@@ -194,6 +194,7 @@ class StatementImportAdmin(ReadOnlyAdmin):
     list_display_links = ("file_name",)
     list_filter = (HeldFilter,)
     ordering = ("-imported_at", "-id")
+    export_name = "statements"
     total_of = "movement"
     readonly_fields = ("booked",)
     inlines = (DayInline,)
@@ -378,6 +379,7 @@ class BankStatementAdmin(ReadOnlyAdmin):
         "first_day",
         "last_day",
         "opening",
+        "movement",
         "closing",
         "entries",
         "shown_state",
@@ -385,6 +387,8 @@ class BankStatementAdmin(ReadOnlyAdmin):
     )
     list_display_links = ("statement_id",)
     ordering = ("-imported_at", "-id")
+    export_name = "bank-statements"
+    total_of = "movement"
     readonly_fields = ("entries",)
 
     @admin.display(description="state")
@@ -429,6 +433,7 @@ class BankEntryAdmin(ReadOnlyAdmin):
     list_filter = (CreditedFilter,)
     list_select_related = ("statement",)
     ordering = ("-id",)
+    export_name = "bank-entries"
     total_of = "net"
     search_fields = ("end_to_end_id",)
     search_help_text = "The end-to-end id, whole; a payout's own id where the processor sends it"

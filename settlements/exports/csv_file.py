@@ -7,7 +7,7 @@ from typing import BinaryIO, Final
 
 from django.db import connection
 
-from settlements.exports.lists import ExportList
+from settlements.exports.export_list import ExportList
 from settlements.exports.snapshot import Head, head_of, rows_of
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -55,7 +55,7 @@ def write_csv(
     """Write the list's rows as CSV (RFC 4180, UTF-8), guarded against formulas; inside `snapshot`.
 
     Memory does not grow with the rows. `progress` is told how many rows came since. Raises
-    lists.FilterNotTaken, RowsDiffer, and django.db.DataError for a filter's value of the wrong kind.
+    export_list.FilterNotTaken, RowsDiffer, and django.db.DataError for a filter's value of the wrong kind.
     """
     head = head_of(wanted, given)
     sha256, lines = hashlib.sha256(), 0

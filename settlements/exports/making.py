@@ -12,8 +12,8 @@ from typing import Final
 from checkout.clock import Clock
 from settlements.exports.csv_file import EXCEL, PLAIN, Progress, write_csv
 from settlements.exports.evidence import write_evidence
+from settlements.exports.export_list import ExportList
 from settlements.exports.journal import write_journal, write_trial_balance
-from settlements.exports.lists import ExportList
 from settlements.exports.pack import Pack
 from settlements.exports.runs import Made
 from settlements.exports.snapshot import read_at, snapshot
@@ -34,11 +34,11 @@ class NotMakeable(Exception):
 
 @dataclass(frozen=True)
 class Figures:
-    """What a file says of itself: its snapshot's moment, how many rows, how much USD."""
+    """What a file says of itself: its snapshot's moment, how many rows, how much USD if they have any."""
 
     as_of: datetime
     rows: int
-    total: Decimal
+    total: Decimal | None
 
 
 def make_file(*, run: ExportRun, folder: Path, write: Callable[[Path], Figures]) -> Made:

@@ -32,14 +32,14 @@ class ClaimLost(Exception):
 
 @dataclass(frozen=True)
 class Made:
-    """A file that is complete in the folder; `as_of` is its snapshot's moment, `total` USD."""
+    """A file that is complete in the folder; `as_of` is its snapshot's moment, `total` USD or none."""
 
     file: str
     size: int
     sha256: str
     as_of: datetime
     rows: int
-    total: Decimal
+    total: Decimal | None
 
 
 def ask(

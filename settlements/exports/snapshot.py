@@ -10,9 +10,10 @@ from typing import Any, Final
 from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
 from django.db.models import QuerySet
+from django.db.models.expressions import Combinable
 from psycopg import ClientCursor
 
-from settlements.exports.lists import Column, ExportList, Type, conditions
+from settlements.exports.export_list import Column, ExportList, Type, conditions
 
 # What a spreadsheet takes for a formula, at the start of a cell or behind blanks (OWASP, CSV injection).
 # The full-width forms are read as the plain ones by some.
@@ -22,13 +23,16 @@ APOSTROPHE: Final = r"""E'\'\\1'"""
 
 @dataclass(frozen=True)
 class Head:
-    """What an export is of: its filter, when its rows were true (real clock), how many, and how much."""
+    """What an export is of: its filter, when its rows were true (real clock), how many, and how much.
+
+    `total` is USD; None where rows carry no money.
+    """
 
     name: str
     filters: Mapping[str, str]
     as_of: datetime
     rows: int
-    total: Decimal
+    total: Decimal | None
     # What a page's own filter is in words, when it chose the rows.
     chosen_in_words: str = ""
 
@@ -55,14 +59,15 @@ def snapshot() -> Iterator[None]:
 def head_of(wanted: ExportList, given: Mapping[str, str]) -> Head:
     """Count and total of what is to be exported; inside `snapshot`.
 
-    Raises lists.FilterNotTaken, and django.db.DataError for a value of the wrong kind.
+    Raises export_list.FilterNotTaken, and django.db.DataError for a value of the wrong kind.
     """
-    counted = f"now(), count(*), coalesce(sum({wanted.total}), 0.00)"
-    query = f"SELECT {counted} FROM {_from_where(wanted, given)}"  # noqa: S608  of lists.py alone
+    usd = f"coalesce({wanted.sum}, 0.00)" if wanted.sum else "NULL"
+    rows = _from_where(wanted, given)
+    query = f"SELECT now(), count(*), {usd} FROM {rows}"  # noqa: S608  of lists.py alone
     with connection.cursor() as cursor:
         cursor.execute(query, given)
-        as_of, rows, total = cursor.fetchone()
-    return Head(wanted.name, dict(given), as_of, rows, total, wanted.chosen_in_words)
+        as_of, count, total = cursor.fetchone()
+    return Head(wanted.name, dict(given), as_of, count, total, wanted.chosen_in_words)
 
 
 def read_at() -> datetime:
@@ -74,14 +79,25 @@ def read_at() -> datetime:
 
 
 def ids_of(rows: QuerySet[Any]) -> str:
-    """The SELECT of a query set's ids with its values written into it, for a list to be narrowed by.
+    """The SELECT of a query set's ids with its values written into it, for a list to be narrowed by."""
+    return _written_out(rows.order_by().values("pk")) or "NULL"
+
+
+def sum_of(rows: QuerySet[Any], each: Combinable) -> str:
+    """The SELECT of what a query set's rows add up to, USD, with its values written into it."""
+    amounts = _written_out(rows.order_by().annotate(totalled=each).values("totalled"))
+    return f"SELECT sum(totalled) FROM ({amounts}) page" if amounts else "NULL"  # noqa: S608  its own
+
+
+def _written_out(rows: QuerySet[Any]) -> str:
+    """A query set's SELECT; empty where Django knows that there is no row.
 
     "Now" is the snapshot's own moment in it: head and rows are two statements and must not differ.
     """
     try:
-        query, values = rows.order_by().values("pk").query.sql_with_params()
+        query, values = rows.query.sql_with_params()
     except EmptyResultSet:
-        return "NULL"
+        return ""
     connection.ensure_connection()
     query = query.replace("STATEMENT_TIMESTAMP()", "transaction_timestamp()")
     return ClientCursor(connection.connection).mogrify(query, values)

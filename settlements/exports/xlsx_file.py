@@ -15,7 +15,7 @@ from django.db import connection
 from xlsxwriter.worksheet import Worksheet
 
 from settlements.exports.csv_file import Progress, RowsDiffer, Written, unwatched, write_csv
-from settlements.exports.lists import Column, ExportList, Type
+from settlements.exports.export_list import Column, ExportList, Type
 from settlements.exports.snapshot import Head, rows_of
 
 MOST_ROWS: Final = 100_000
@@ -100,7 +100,7 @@ def head_lines(head: Head, wanted: ExportList) -> list[tuple[str, str | int | De
         ("Filter", head.filter_in_words),
         ("As of (UTC)", f"{head.as_of:%Y-%m-%d %H:%M:%S}"),
         ("Rows", head.rows),
-        ("Total USD", head.total),
+        *([] if head.total is None else [("Total USD", head.total)]),
     ]
 
 

@@ -21,8 +21,9 @@ from django.db.models import Sum
 
 from checkout.models import Charge, LedgerPosting
 from settlements.exports.csv_file import EXCEL, PLAIN, Dialect, write_csv
+from settlements.exports.export_list import FilterNotTaken, conditions
 from settlements.exports.journal import NotBalanced, NotOver, journal_of_day, write_journal
-from settlements.exports.lists import LISTS, FilterNotTaken, conditions, named
+from settlements.exports.lists import LISTS, named
 from settlements.exports.snapshot import snapshot
 from settlements.exports.xlsx_file import TooManyRows, write_xlsx
 from tests.factories import World

@@ -18,6 +18,7 @@ from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
 from settlements.exports.csv_file import EXCEL, PLAIN, RowsDiffer, Written, write_csv
 from settlements.exports.evidence import UnknownCharge, write_evidence
+from settlements.exports.export_list import ExportList, FilterNotTaken, conditions
 from settlements.exports.journal import (
     Journal,
     NotBalanced,
@@ -27,7 +28,7 @@ from settlements.exports.journal import (
     write_journal,
     write_trial_balance,
 )
-from settlements.exports.lists import LISTS, ExportList, FilterNotTaken, conditions, named
+from settlements.exports.lists import LISTS, named
 from settlements.exports.snapshot import head_of, snapshot
 from settlements.exports.xlsx_file import TooManyRows, write_xlsx
 
@@ -40,15 +41,18 @@ ENDINGS: Final = {"csv": ".csv", "csv-excel": ".csv", "xlsx": ".xlsx"}
 class Command(BaseCommand):
     help = (
         "Write a list, or the journal of a month, as a file; one state of the database for each.\n\n"
-        + "".join(f"  {each.name:16}{each.what}\n" for each in LISTS.values())
-        + f"  {JOURNAL:16}every posting of a month, and the trial balance beside it\n"
-        + f"  {EVIDENCE:16}all that is recorded of one charge, as a ZIP with a manifest\n\n"
-        "Days are UTC days of the business clock: --from is included, --to is not. csv-excel has a\n"
+        + "".join(f"  {each.name:17}{each.what}\n" for each in LISTS.values())
+        + f"  {JOURNAL:17}every posting of a month, and the trial balance beside it\n"
+        + f"  {EVIDENCE:17}all that is recorded of one charge, as a ZIP with a manifest\n\n"
+        "Days are UTC days of the list's own time: --from is included, --to is not. csv-excel has a\n"
         "byte order mark, semicolons and decimal commas; xlsx takes 100,000 rows. Text that a\n"
         "spreadsheet would run as a formula begins with an apostrophe in CSV. The file appears when\n"
         "it is complete. Ends with 0, or with 2 when nothing could be written.\n\n"
         "Examples:  python manage.py export charges --from 2026-10-01 --to 2026-11-01\n"
         "           python manage.py export discrepancies --standing yes --format xlsx --out open.xlsx\n"
+        "           python manage.py export payouts --standing yes --lane cis\n"
+        "           python manage.py export settlement-lines --settlement 6f1c33a2-…\n"
+        "           python manage.py export audit-trail --from 2026-10-01 --by ann\n"
         "           python manage.py export journal --month 2026-10 --json\n"
         "           python manage.py export evidence --charge 6f1c33a2-… --json"
     )
@@ -59,8 +63,17 @@ class Command(BaseCommand):
         parser.add_argument("--from", type=_day, metavar="DAY", help="from this day on")
         parser.add_argument("--to", type=_day, metavar="DAY", help="before this day")
         parser.add_argument("--creator", type=_uuid, metavar="ID")
-        parser.add_argument("--standing", choices=["yes", "no"], help="not yet cleared or closed")
-        for name in ("state", "outcome", "kind", "lane", "type", "payout"):
+        parser.add_argument("--settlement", type=_uuid, metavar="ID")
+        parser.add_argument(
+            "--standing",
+            choices=["yes", "no"],
+            help="not yet cleared, closed, landed, proved, lifted, decided or finished",
+        )
+        parser.add_argument("--by", metavar="NAME", help="who did it, or proposed it")
+        parser.add_argument(
+            "--about", metavar="TABLE", help="of the trail, such as checkout.charge"
+        )
+        for name in ("state", "outcome", "kind", "lane", "type", "payout", "account"):
             parser.add_argument(f"--{name}")
         parser.add_argument("--month", type=_month, metavar="YYYY-MM", help="of the journal")
         parser.add_argument("--charge", type=_uuid, metavar="ID", help="of the evidence")
@@ -107,7 +120,7 @@ class Command(BaseCommand):
             "filter": written.head.filter_in_words,
             "as_of": f"{written.head.as_of:%Y-%m-%dT%H:%M:%SZ}",
             "rows": written.head.rows,
-            "total_usd": str(written.head.total),
+            "total_usd": None if written.head.total is None else str(written.head.total),
             "sha256": written.sha256,
         }
 
@@ -237,5 +250,6 @@ def _uuid(text: str) -> UUID:
 
 
 def _in_words(told: dict[str, Any]) -> str:
+    told = {name: value for name, value in told.items() if value is not None}
     width = max(len(name) for name in told)
     return "\n".join(f"{name.replace('_', ' '):{width}}  {value}" for name, value in told.items())
