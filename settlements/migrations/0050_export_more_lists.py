@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('settlements', '0048_kept_when_it_lands'),
+        ('settlements', '0049_balances_told_again'),
     ]
 
     operations = [
