@@ -76,8 +76,9 @@ class Opposite:
 class Clues:
     """What is known around a difference. Amounts are USD; `actual` less `expected` is the difference.
 
-    `is_correctable` says that two people may post an entry for it (`ways_of`). `fee` is what the processor may keep of the amount, if that was agreed. Of a payout, `own_lines` are
-    its lines of exactly the difference, `next_lines` those of the payouts of the days beside it.
+    `is_correctable` says that two people may post an entry for it (`ways_of`). `fee` is what the
+    processor may keep of the amount, if that was agreed. Of a payout, `own_lines` are its lines of
+    exactly the difference, `next_lines` those of the payouts of the days beside it.
     """
 
     kind: str
