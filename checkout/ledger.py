@@ -6,9 +6,10 @@ A capture the charge cannot take: clearing against unapplied receipts. Void and 
 is still receivable. A correction moves what captures left receivable to the write-off account, or
 what they took too much to unapplied receipts; that of a match, or of what a statement says otherwise,
 moves what a lane holds. What a processor's file says it took or gave beside captures leaves or enters
-clearing, against fees, refunds, disputes and adjustments; a payout that landed moves clearing to cash
-(settlements/booking.py). So clearing is what a lane holds for us: captures that await their file, its
-balance and reserve with the processor, and what is on its way to the bank.
+clearing, against fees, refunds, disputes and adjustments; a bank's credit of a payout moves clearing to
+cash (settlements/booking.py). So clearing is what a lane holds for us: captures that await their file,
+its balance and reserve with the processor, what is on its way to the bank, and by what the bank's credits
+differ.
 
 Each entry's id is derived from its fact, so a fact posted twice is refused by the primary key (R36),
 and the deferred trigger refuses what does not sum to zero (R34).

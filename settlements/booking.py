@@ -3,12 +3,19 @@
 - An accepted file, once gathered: what the processor took or gave beside captures, clearing of its lane
   against fees, refunds, disputes and adjustments. A refund of a capture that no charge could take gives
   back what unapplied receipts hold. A reserve stays in clearing: it is ours, and the processor has it.
-- A payout, once it landed: clearing against cash, and against fees what the bank kept of it.
+- A bank's entry that names a payout: clearing against cash by its own net, whatever the payout's state.
+  The money is there, or was taken back; what differs from what left stays in clearing.
+- A payout, once it landed: clearing against fees by what the bank kept of it, mostly nothing.
 
 An entry is dated by the business clock on which this is learned, so it never meets a closed day. Each
-file and payout is booked once: by its row of `Booking`, under one lock, and by an id derived from it.
-Killed anywhere, the next run books what no row names; so does the first run after an upgrade. One that
-cannot be booked keeps no other from it, and is named by the comparison `payout` until it is.
+file, credit and payout is booked once: by its row of `Booking`, under one lock, and by an id derived
+from it. Killed anywhere, the next run books what no row names; so does the first run after an upgrade.
+One that cannot be booked keeps no other from it, and is named by the comparison `payout` until it is.
+
+The version before books credit and fee of a payout that landed as one row of the payout. A trigger
+(migration 0051) lets such a row name the credit too, so beside this version it loses and doubles nothing:
+the lock lets the two take turns, of one credit the second row is refused with its entry, and of a payout
+that has a row it writes none.
 """
 
 from decimal import Decimal
@@ -29,15 +36,17 @@ FACTS: Final = UUID("0b3b1c0e-5d0b-5c6c-9a56-3a0f0a6e7d21")
 
 
 class _Moved(NamedTuple):
-    """What a file or a payout moved, USD, a debit positive; clearing is the rest of it.
+    """What a file, a credit or a payout moved, USD, a debit positive; clearing is the rest of it.
 
-    `name` is the file's SHA-256 or the payout's reference: its own within the lane.
+    `name` is the file's SHA-256, the payout's reference, or that with the place of the bank's entry: its
+    own within the lane.
     """
 
     name: str
     lane: str
     statement_id: int | None
     payout_id: int | None
+    credit_id: int | None
     cash: Decimal
     fees: Decimal
     refunds: Decimal
@@ -59,16 +68,17 @@ class _Moved(NamedTuple):
 
 def unbooked_files() -> list[int]:
     """The gathered files that no booking names, by id, the oldest first."""
-    with connection.cursor() as cursor:
-        cursor.execute(_UNBOOKED_FILES)
-        return [id for (id,) in cursor.fetchall()]
+    return _ids(_UNBOOKED_FILES)
+
+
+def unbooked_credits() -> list[int]:
+    """The banks' credits of payouts that no booking names, by id, the oldest first."""
+    return _ids(_UNBOOKED_CREDITS)
 
 
 def unbooked_payouts() -> list[int]:
     """The payouts that landed and no booking names, by id, the oldest first."""
-    with connection.cursor() as cursor:
-        cursor.execute(_UNBOOKED_PAYOUTS)
-        return [id for (id,) in cursor.fetchall()]
+    return _ids(_UNBOOKED_PAYOUTS)
 
 
 def book_file(id: int, *, now: Moment) -> bool:
@@ -76,9 +86,20 @@ def book_file(id: int, *, now: Moment) -> bool:
     return _book(_FILE, id, EntryKind.STATED, now=now)
 
 
+def book_credit(id: int, *, now: Moment) -> bool:
+    """Book a bank's credit, if no booking names it yet. Runs in the caller's transaction."""
+    return _book(_CREDIT, id, EntryKind.LANDED, now=now)
+
+
 def book_payout(id: int, *, now: Moment) -> bool:
-    """Book a payout that landed, if no booking names it yet. Runs in the caller's transaction."""
+    """Book what the bank kept of a payout, if no booking names it. Runs in the caller's transaction."""
     return _book(_PAYOUT, id, EntryKind.LANDED, now=now)
+
+
+def _ids(sql: str) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return [id for (id,) in cursor.fetchall()]
 
 
 def _book(sql: str, id: int, kind: EntryKind, *, now: Moment) -> bool:
@@ -98,6 +119,7 @@ def _booking(moved: _Moved, kind: EntryKind, *, now: Moment) -> Booking:
     return Booking(
         statement_id=moved.statement_id,
         payout_id=moved.payout_id,
+        credit_id=moved.credit_id,
         entry=_entry(moved, kind, now=now) if postings else None,
         **amounts,
     )
@@ -117,6 +139,11 @@ _UNBOOKED_FILES: Final = """
     WHERE NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = g.statement_id)
     ORDER BY 1
 """
+_UNBOOKED_CREDITS: Final = """
+    SELECT c.id FROM settlements_payoutcredit c
+    WHERE NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.credit_id = c.id)
+    ORDER BY 1
+"""
 _UNBOOKED_PAYOUTS: Final = """
     SELECT p.id FROM settlements_payout p
     WHERE p.landed_on IS NOT NULL
@@ -124,7 +151,7 @@ _UNBOOKED_PAYOUTS: Final = """
     ORDER BY 1
 """
 _FILE: Final = """
-    SELECT f.sha256, f.lane, f.id, NULL::bigint, 0.00,
+    SELECT f.sha256, f.lane, f.id, NULL::bigint, NULL::bigint, 0.00,
            charged.fees - beside.fees, -(beside.refunds - unapplied.refunds), -beside.disputes,
            -beside.adjustments, -unapplied.refunds
     FROM settlements_gatheredstatement g
@@ -151,16 +178,20 @@ _FILE: Final = """
     WHERE f.id = %(id)s
       AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = f.id)
 """
-# What landed is the bank's word: the first credit, whatever files and banks say of it later. A payout
-# of 0.00 landed without one.
+# By the place of the bank's entry in the file it came in, which is nobody else's.
+_CREDIT: Final = """
+    SELECT concat_ws(' ', p.reference, s.sha256, s.position, e.number), p.lane, NULL::bigint, NULL::bigint,
+           c.id, e.net, 0.00, 0.00, 0.00, 0.00, 0.00
+    FROM settlements_payoutcredit c
+    JOIN settlements_payout p ON p.id = c.payout_id
+    JOIN settlements_bankentry e ON e.id = c.entry_id
+    JOIN settlements_bankstatement s ON s.id = e.statement_id
+    WHERE c.id = %(id)s
+      AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.credit_id = c.id)
+"""
 _PAYOUT: Final = """
-    SELECT p.reference, p.lane, NULL::bigint, p.id,
-           coalesce(credit.net, 0.00), p.kept, 0.00, 0.00, 0.00, 0.00
+    SELECT p.reference, p.lane, NULL::bigint, p.id, NULL::bigint, 0.00, p.kept, 0.00, 0.00, 0.00, 0.00
     FROM settlements_payout p
-    LEFT JOIN LATERAL (
-      SELECT e.net FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
-      WHERE c.payout_id = p.id ORDER BY c.id LIMIT 1
-    ) credit ON true
     WHERE p.id = %(id)s AND p.landed_on IS NOT NULL
       AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.payout_id = p.id)
 """

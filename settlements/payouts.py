@@ -3,7 +3,7 @@
 1. `gather_payouts`: each accepted file is added, once, to the payouts that its lines name.
 2. `land_payouts`: an entry of an accepted bank statement that names a payout is its credit. The payout
    landed when it has one credit, and lines, payout line and credit agree to the cent.
-3. `book_movements`: what files state beside captures, and what has landed, in the books.
+3. `book_movements`: what files state beside captures, and what banks credited, in the books.
 4. `prove_settlements`: a settlement is proved when each of its lines sits in a payout that landed.
 
 What names no payout, or several, stays unmatched (R42); what names one and differs is found by the
@@ -28,7 +28,14 @@ from checkout.commit import committed
 from checkout.models import Creator
 from checkout.money import CURRENCY
 from checkout.tallies import Tally
-from settlements.booking import book_file, book_payout, unbooked_files, unbooked_payouts
+from settlements.booking import (
+    book_credit,
+    book_file,
+    book_payout,
+    unbooked_credits,
+    unbooked_files,
+    unbooked_payouts,
+)
 from settlements.models import (
     LEFT,
     NOTHING,
@@ -57,7 +64,7 @@ Bar: TypeAlias = Callable[[str, Callable[[], int]], AbstractContextManager[Progr
 class Proved:
     """What a run found: files gathered, payouts landed, settlements proved and their net in USD.
 
-    `booked` is how many files and payouts came into the books.
+    `booked` is how many files, credits and payouts came into the books.
     """
 
     files: int
@@ -70,7 +77,7 @@ class Proved:
         return (
             f"{self.files} files, {self.payouts} payouts landed,"
             f" {self.settlements} settlements of {self.net} USD proved,"
-            f" {self.booked} files and payouts booked"
+            f" {self.booked} files, credits and payouts booked"
         )
 
 
@@ -103,7 +110,7 @@ def prove(*, clock: Clock, ages: Ages, bar: Bar = _unseen) -> Proved:
     with bar("Gathering files", count_ungathered) as progress:
         files = gather_payouts(clock=clock, ages=ages, progress=progress)
     payouts = land_payouts(clock=clock, ages=ages)
-    with bar("Booking files and payouts", count_unbooked) as progress:
+    with bar("Booking files, credits and payouts", count_unbooked) as progress:
         booked = book_movements(clock=clock, ages=ages, progress=progress)
     with bar("Proving settlements", count_marked) as progress:
         settlements, net = prove_settlements(clock=clock, ages=ages, progress=progress)
@@ -156,12 +163,13 @@ def prove_settlements(
 
 
 def book_movements(*, clock: Clock, ages: Ages, progress: Progress = lambda _: None) -> int:
-    """Book every gathered file and landed payout that was not booked yet, a transaction each; how many.
+    """Book each gathered file, credit and landed payout that was not yet, a transaction each; how many.
 
     One that the database refuses keeps no other from its entry; it is told, and named by `payout`.
     """
     works: list[Callable[..., bool]] = [
         *(partial(book_file, id) for id in unbooked_files()),
+        *(partial(book_credit, id) for id in unbooked_credits()),
         *(partial(book_payout, id) for id in unbooked_payouts()),
     ]
     count = 0
@@ -175,8 +183,8 @@ def book_movements(*, clock: Clock, ages: Ages, progress: Progress = lambda _: N
 
 
 def count_unbooked() -> int:
-    """How many gathered files and landed payouts no booking names."""
-    return len(unbooked_files()) + len(unbooked_payouts())
+    """How many gathered files, credits and landed payouts no booking names."""
+    return len(unbooked_files()) + len(unbooked_credits()) + len(unbooked_payouts())
 
 
 def payouts_due(*, today: date) -> tuple[Tally, Tally]:

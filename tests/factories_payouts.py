@@ -55,6 +55,11 @@ def accepted_short(world: World, folder: Path, amount: str = "4.11") -> Discrepa
     stated(world, folder)
     credited(world, folder, named(amount))
     prove(world)
+    return accepted(world)
+
+
+def accepted(world: World) -> Discrepancy:
+    """Two people accept by how much the one credit is less than what left; it lands, and is booked."""
     reconciliation.reconcile(clock=world.clock, ages=world.ages, kinds=[Kind.PAYOUT])
     short = Discrepancy.objects.get(fingerprint__endswith=":bank")
     now = world.clock.now()

@@ -32,7 +32,7 @@ class EntryKind(models.TextChoices):
     # What two people decided about a cent that no evidence can clear, and its reversal; of no charge, if
     # it is about a statement line that is nobody's.
     CORRECTED = "corrected"
-    # Of a whole file of a processor, beside its captures; of a payout that the bank has credited.
+    # Of a whole file of a processor, beside its captures; of a bank's credit of a payout, or its fee.
     STATED = "stated"
     LANDED = "landed"
 
@@ -44,7 +44,8 @@ _OF_A_LANE: Final = (EntryKind.STATED, EntryKind.LANDED)
 class LedgerEntry(models.Model):
     """A balanced set of postings for one fact; its id is derived, so no fact is booked twice.
 
-    Its fact is a charge's, or of a whole lane: what a file states, a payout that landed, a line of nobody.
+    Its fact is a charge's, or of a whole lane: what a file states, what a bank credited or kept, a line of
+    nobody.
     """
 
     id = models.UUIDField(primary_key=True, editable=False)

@@ -15,6 +15,7 @@ from checkout.targets import creators_named
 from settlements.admin.booked import in_the_books
 from settlements.models import (
     LEFT,
+    Booking,
     OpenPeriod,
     Payout,
     PayoutCredit,
@@ -186,7 +187,8 @@ class PayoutAdmin(ReadOnlyAdmin):
 
     @admin.display(description="in the books")
     def booked(self, payout: Payout) -> SafeString | str:
-        return in_the_books(payout)
+        of_it = Q(payout=payout) | Q(credit__payout=payout)
+        return in_the_books(Booking.objects.filter(of_it))
 
     @admin.display(description="state")
     def shown_state(self, payout: Payout) -> SafeString:

@@ -45,6 +45,7 @@ from settlements.formats.source import Bounds
 from settlements.models import (
     BankEntry,
     BankStatement,
+    Booking,
     Covers,
     FileState,
     ImportState,
@@ -201,7 +202,7 @@ class StatementImportAdmin(ReadOnlyAdmin):
 
     @admin.display(description="in the books, beside captures")
     def booked(self, file: StatementImport) -> SafeString | str:
-        return in_the_books(file)
+        return in_the_books(Booking.objects.filter(statement=file))
 
     @admin.display(description="state")
     def shown_state(self, file: StatementImport) -> SafeString:

@@ -91,7 +91,7 @@ CROSS JOIN LATERAL (VALUES
 ) AS x(name, summed, kept)
 WHERE x.summed <> x.kept
 UNION ALL
--- Left: what files and landed payouts moved. Right: the entries of the books that are no charge's.
+-- Left: what files, credits and landed payouts moved. Right: the entries of the books that are no charge's.
 SELECT 'amount', entry || ':' || account, NULL, NULL, NULL, lane, moved, posted,
        'In the books ' || settlements_usd(posted) || ' USD is posted to ' || account
          || ' for ' || coalesce(what, 'no file or payout that we know') || ', which moved '
@@ -106,7 +106,8 @@ FROM (
            coalesce('the file ' || f.file_name, 'the payout ' || o.reference) AS what
     FROM settlements_booking b
     LEFT JOIN settlements_statementimport f ON f.id = b.statement_id
-    LEFT JOIN settlements_payout o ON o.id = b.payout_id
+    LEFT JOIN settlements_payoutcredit c ON c.id = b.credit_id
+    LEFT JOIN settlements_payout o ON o.id = coalesce(b.payout_id, c.payout_id)
     CROSS JOIN LATERAL (VALUES
       ('clearing', b.clearing), ('cash', b.cash), ('fees', b.fees), ('refunds', b.refunds),
       ('disputes', b.disputes), ('adjustments', b.adjustments),
@@ -123,19 +124,22 @@ FROM (
 ) held
 WHERE moved <> posted OR is_elsewhere
 UNION ALL
--- Left: the credit with which a payout landed, and what the bank kept. Right: what was booked of them.
-SELECT 'amount', p.id || ':booked', NULL, NULL, NULL, p.lane, credit.net, b.cash,
-       'The bank credited ' || settlements_usd(credit.net) || ' USD for the payout ' || p.lane || ' '
-         || p.reference || ' and kept ' || settlements_usd(p.kept) || ', the books say '
-         || settlements_usd(b.cash) || ' and ' || settlements_usd(b.fees) || '.'
-FROM settlements_payout p
-JOIN settlements_booking b ON b.payout_id = p.id
-CROSS JOIN LATERAL (
-  SELECT coalesce((
-    SELECT e.net FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id
-    WHERE c.payout_id = p.id ORDER BY c.id LIMIT 1), 0.00) AS net
-) credit
-WHERE (b.cash, b.fees) <> (credit.net, p.kept)
+-- Left: what the bank credited, each by itself. Right: what was booked of it.
+SELECT 'amount', p.id || ':booked:' || c.id, NULL, NULL, NULL, p.lane, e.net, b.cash,
+       'The bank credited ' || settlements_usd(e.net) || ' USD for the payout ' || p.lane || ' '
+         || p.reference || ', the books say ' || settlements_usd(b.cash) || '.'
+FROM settlements_payoutcredit c
+JOIN settlements_payout p ON p.id = c.payout_id
+JOIN settlements_bankentry e ON e.id = c.entry_id
+JOIN settlements_booking b ON b.credit_id = c.id
+WHERE b.cash <> e.net
+UNION ALL
+-- Left: what the bank kept of a payout that landed. Right: what was booked of it.
+SELECT 'amount', p.id || ':booked', NULL, NULL, NULL, p.lane, p.kept, b.fees,
+       'The bank kept ' || settlements_usd(p.kept) || ' USD of the payout ' || p.lane || ' '
+         || p.reference || ', the books say ' || settlements_usd(b.fees) || '.'
+FROM settlements_payout p JOIN settlements_booking b ON b.payout_id = p.id
+WHERE b.fees <> p.kept
 UNION ALL
 -- Booked within seconds: an hour after it was known nobody is about to.
 SELECT 'missing', 'file:' || f.id || ':booked', NULL, NULL, NULL, f.lane, 0.00, 0.00,
@@ -144,11 +148,21 @@ FROM settlements_gatheredstatement g JOIN settlements_statementimport f ON f.id 
 WHERE f.accepted_at < %(now)s::timestamptz - interval '1 hour'
   AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = f.id)
 UNION ALL
-SELECT 'missing', p.id || ':booked', NULL, NULL, NULL, p.lane, p.paid - p.kept, 0.00,
-       'The payout ' || p.lane || ' ' || p.reference || ' landed on ' || p.landed_on
-         || ' and is not in the books.'
+SELECT 'missing', p.id || ':booked:' || c.id, NULL, NULL, NULL, p.lane, e.net, 0.00,
+       'The bank credited ' || settlements_usd(e.net) || ' USD for the payout ' || p.lane || ' '
+         || p.reference || ' on ' || coalesce(e.value_on, e.booked_on) || ', and it is not in the books.'
+FROM settlements_payoutcredit c
+JOIN settlements_payout p ON p.id = c.payout_id
+JOIN settlements_bankentry e ON e.id = c.entry_id
+JOIN settlements_bankstatement s ON s.id = e.statement_id
+WHERE s.accepted_at < %(now)s::timestamptz - interval '1 hour'
+  AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.credit_id = c.id)
+UNION ALL
+SELECT 'missing', p.id || ':booked', NULL, NULL, NULL, p.lane, p.kept, 0.00,
+       'Of the payout ' || p.lane || ' ' || p.reference || ', which landed on ' || p.landed_on
+         || ', the bank kept ' || settlements_usd(p.kept) || ' USD, and it is not in the books.'
 FROM settlements_payout p
-WHERE p.landed_on IS NOT NULL
+WHERE p.kept <> 0
   AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.payout_id = p.id)
   AND EXISTS (
     SELECT 1 FROM settlements_payoutcredit c JOIN settlements_bankentry e ON e.id = c.entry_id

@@ -26,7 +26,13 @@ BOOKED: Final = (
     LedgerAccount.UNAPPLIED_RECEIPTS,
 )
 _NOTHING_BOOKED: Final = Q(**{account.value: 0 for account in BOOKED})
-_MOVED_BY_LANDING: Final = Q(refunds=0, disputes=0, adjustments=0, unapplied_receipts=0)
+_OF_A_FILE: Final = Q(statement__isnull=False, payout__isnull=True, credit__isnull=True, cash=0)
+# Of a credit, of what a bank kept of a payout, or of both at once, as they were booked before.
+_OF_A_BANK: Final = (
+    Q(statement__isnull=True, refunds=0, disputes=0, adjustments=0, unapplied_receipts=0)
+    & (Q(credit__isnull=False) | Q(payout__isnull=False, cash=0))
+    & (Q(payout__isnull=False) | Q(fees=0))
+)
 
 
 # Due: it has left the processor, and no bank's credit has landed it. An index is of what may be.
@@ -136,9 +142,11 @@ class PayoutCredit(models.Model):
 
 
 class Booking(models.Model):
-    """What one file, beside captures, or one payout that landed moved in the books. None ever changes.
+    """What a file moved in the books beside captures, a bank's credit, or a bank's fee. None ever changes.
 
-    USD as the ledger posts it: a debit is positive. A file that moved nothing has no entry.
+    USD as the ledger posts it: a debit is positive. What moved nothing has no entry: many a file, and a
+    payout of which the bank kept nothing. Of a credit it is the cash, of a payout what the bank kept;
+    both were one booking, of the first credit, before credits were booked each by itself.
     """
 
     statement = models.OneToOneField(
@@ -146,6 +154,9 @@ class Booking(models.Model):
     )
     payout = models.OneToOneField(
         Payout, on_delete=models.PROTECT, null=True, related_name="booking"
+    )
+    credit = models.OneToOneField(
+        PayoutCredit, on_delete=models.PROTECT, null=True, related_name="booking"
     )
     entry = models.OneToOneField(
         LedgerEntry, on_delete=models.PROTECT, null=True, related_name="booking"
@@ -160,11 +171,7 @@ class Booking(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(
-                condition=Q(statement__isnull=False, payout__isnull=True, cash=0)
-                | (Q(statement__isnull=True, payout__isnull=False) & _MOVED_BY_LANDING),
-                name="booking_of_one_thing",
-            ),
+            models.CheckConstraint(condition=_OF_A_FILE | _OF_A_BANK, name="booking_of_one_thing"),
             models.CheckConstraint(
                 condition=Q(
                     clearing=-(

@@ -142,7 +142,7 @@ def _lane_posting(f: Facts, cent: Decimal) -> Named:
 def _landing(f: Facts, cent: Decimal) -> Named:
     books = f"payout:amount:{f['entry']}"
     rewritten = _rewritten("payout", "settlements_booking", f, cash=cent, clearing=-cent)
-    booked = {f"payout:amount:{f['payout']}:booked": cent}
+    booked = {f"payout:amount:{f['payout']}:booked:{f['credit']}": cent}
     return {f"{books}:cash": -cent, f"{books}:clearing": cent, **booked, **rewritten}
 
 
@@ -160,7 +160,7 @@ def _part(f: Facts, cent: Decimal) -> Named:
 def _bank_entry(f: Facts, cent: Decimal) -> Named:
     it = f"payout:amount:{f['payout']}"
     rewritten = _rewritten("payout", "settlements_bankentry", f, amount=cent)
-    return {f"{it}:bank": cent, f"{it}:booked": -cent, **rewritten}
+    return {f"{it}:bank": cent, f"{it}:booked:{f['credit']}": -cent, **rewritten}
 
 
 def _file(f: Facts, cent: Decimal) -> Named:
@@ -200,13 +200,14 @@ _PART: Final = """
     SELECT payout_id::text AS unit, id::text, payout_id::text AS payout FROM settlements_payoutpart
 """
 _ENTRY: Final = """
-    SELECT payout_id::text AS unit, entry_id::text AS id, payout_id::text AS payout
+    SELECT payout_id::text AS unit, entry_id::text AS id, payout_id::text AS payout,
+           id::text AS credit
     FROM settlements_payoutcredit
 """
 _LANDED_POSTING: Final = """
-    SELECT b.payout_id::text AS unit, p.id::text, p.entry_id::text AS entry, p.account
+    SELECT c.payout_id::text AS unit, p.id::text, p.entry_id::text AS entry, p.account
     FROM settlements_booking b JOIN checkout_ledgerposting p ON p.entry_id = b.entry_id
-    WHERE b.payout_id IS NOT NULL
+    JOIN settlements_payoutcredit c ON c.id = b.credit_id
 """
 _STATED_POSTING: Final = """
     SELECT b.statement_id::text AS unit, p.id::text, p.entry_id::text AS entry, p.account
@@ -214,8 +215,9 @@ _STATED_POSTING: Final = """
     WHERE b.statement_id IS NOT NULL
 """
 _LANDING: Final = """
-    SELECT payout_id::text AS unit, id::text, payout_id::text AS payout, entry_id::text AS entry
-    FROM settlements_booking WHERE payout_id IS NOT NULL
+    SELECT c.payout_id::text AS unit, b.id::text, c.payout_id::text AS payout,
+           c.id::text AS credit, b.entry_id::text AS entry
+    FROM settlements_booking b JOIN settlements_payoutcredit c ON c.id = b.credit_id
 """
 _STATING: Final = """
     SELECT statement_id::text AS unit, id::text, entry_id::text AS entry

@@ -6,23 +6,27 @@ from decimal import Decimal
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from uuid import uuid4
+from uuid import uuid4, uuid5
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.core.management import call_command
+from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from checkout import ledger
 from checkout.failpoints import Crash
 from checkout.models import Attempt, EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
 from settlements import booking, reconciliation
 from settlements.exports.journal import journal_of_day, trial_balance, write_journal
-from settlements.models import Booking, Kind, Payout
+from settlements.models import Booking, Kind, Payout, PayoutCredit, StatementImport
 from settlements.roles import VIEWER
 from tests.factories import LANE, World
+from tests.factories_bank import Credit, bank_take_in
 from tests.factories_payouts import (
     LAST_OF_JANUARY,
+    LEFT,
     NAME,
     NET,
+    accepted,
     accepted_short,
     captured_world,
     credited,
@@ -131,22 +135,78 @@ def test_what_landed_is_cash_and_nothing_is_left_in_clearing(world, tmp_path: Pa
     prove(world)
 
     assert postings(EntryKind.LANDED) == {A.CLEARING: -NET, A.CASH: NET}
-    held = {account: ledger.balance(account=account) for account in (A.CASH, A.FEES, A.CLEARING)}
-    assert held == {A.CASH: NET, A.FEES: FEE, A.CLEARING: Decimal("0.00")}
+    assert held() == {A.CASH: NET, A.FEES: FEE, A.CLEARING: Decimal("0.00")}
     assert named_now(world) == set()
 
 
-def test_what_a_bank_kept_is_a_fee(world, tmp_path: Path):
+def held() -> dict[str, Decimal]:
+    """What the books hold of what came, and of what has not."""
+    return {account: ledger.balance(account=account) for account in (A.CASH, A.FEES, A.CLEARING)}
+
+
+def test_what_a_bank_kept_is_a_fee_by_itself_once_it_landed(world, tmp_path: Path):
+    """The money was there before two people accepted what is missing of it."""
     stated(world, tmp_path)
-    accepted_short(world, tmp_path)
+    credited(world, tmp_path, named("4.11"))
     prove(world)
+    short = {A.CASH: Decimal("4.11"), A.FEES: FEE, A.CLEARING: Decimal("15.00")}
+    assert (Payout.objects.get().landed_on, held()) == (None, short)
+
+    accepted(world)
 
     assert Payout.objects.get().kept == Decimal("15.00")
-    assert postings(EntryKind.LANDED) == {
-        A.CLEARING: -NET,
-        A.CASH: Decimal("4.11"),
-        A.FEES: Decimal("15.00"),
-    }
+    assert held() == {A.CASH: Decimal("4.11"), A.FEES: FEE + 15, A.CLEARING: Decimal("0.00")}
+    assert Booking.objects.get(credit=None, statement=None).fees == Decimal("15.00")
+    assert not [name for name in named_now(world) if "booked" in name]
+
+
+def late(world: World, folder: Path, amount: str, **other: object) -> None:
+    """The bank's next statement, a week after the payout landed."""
+    bank_take_in(
+        [Credit(amount, date(2026, 2, 9), NAME, **other)],  # type: ignore[arg-type]
+        world=world,
+        folder=folder,
+        first=date(2026, 2, 9),
+        last=date(2026, 2, 9),
+        opening=str(NET),
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "taken_back", "cash", "clearing"),
+    [("-19.11", True, "0.00", "19.11"), ("19.11", False, "38.22", "-19.11")],
+)
+def test_what_the_bank_takes_back_or_credits_again_is_cash_too(
+    world, tmp_path: Path, amount, taken_back, cash, clearing
+):
+    """Clearing of the lane shows what differs, and the comparison still names it."""
+    stated(world, tmp_path)
+    credited(world, tmp_path, named())
+    prove(world)
+
+    late(world, tmp_path, amount, is_reversal=taken_back)
+
+    assert prove(world).booked == 1
+    assert held() == {A.CASH: Decimal(cash), A.FEES: FEE, A.CLEARING: Decimal(clearing)}
+    assert ledger.balance(account=A.CASH) == sum(c.entry.net for c in PayoutCredit.objects.all())
+    assert prove(world).booked == 0
+    assert named_now(world) == {f"payout:duplicate:{Payout.objects.get().pk}:bank"}
+
+
+def test_a_credit_of_a_payout_that_may_not_land_is_cash(world, tmp_path: Path):
+    """A payout line that is not its lines' sum: the bank's money is there all the same."""
+    text = statement_text(LAST_OF_JANUARY, LEFT).replace(
+        f"-{NET},0.00,-{NET}", "-18.11,0.00,-18.11"
+    )
+    head, _, closing = text.rstrip("\n").rpartition("\n")
+    closing = closing.replace(",0.00,USD", ",1.00,USD")
+    take_in(f"{head}\n{closing}\n", world=world, folder=tmp_path)
+    credited(world, tmp_path, named("18.11"))
+
+    prove(world)
+
+    assert Payout.objects.get().landed_on is None
+    assert postings(EntryKind.LANDED) == {A.CLEARING: Decimal("-18.11"), A.CASH: Decimal("18.11")}
 
 
 def test_the_journal_of_the_month_and_of_the_day_hold_it(world, tmp_path: Path):
@@ -181,7 +241,7 @@ def unbooked(world: World, folder: Path) -> None:
 def test_what_was_gathered_before_is_booked_by_the_first_run(world, tmp_path: Path):
     unbooked(world, tmp_path)
 
-    assert prove(world).booked == 2
+    assert prove(world).booked == 3
     assert (len(postings(EntryKind.STATED)), len(postings(EntryKind.LANDED))) == (2, 2)
     assert prove(world).booked == 0
 
@@ -199,7 +259,7 @@ def test_one_that_dies_books_nothing_and_the_next_all(world, tmp_path: Path):
         dying()
     assert not Booking.objects.exists()
 
-    assert prove(world).booked == 2
+    assert prove(world).booked == 3
 
 
 def test_one_that_cannot_be_booked_keeps_no_other_from_it(world, tmp_path: Path):
@@ -207,8 +267,8 @@ def test_one_that_cannot_be_booked_keeps_no_other_from_it(world, tmp_path: Path)
     unbooked(world, tmp_path)
     edit("ALTER TABLE settlements_booking ADD CONSTRAINT no_file CHECK (statement_id IS NULL)")
 
-    assert prove(world).booked == 1
-    assert Booking.objects.get().payout == Payout.objects.get()
+    assert prove(world).booked == 2
+    assert not Booking.objects.filter(statement__isnull=False).exists()
 
     edit("ALTER TABLE settlements_booking DROP CONSTRAINT no_file")
     assert prove(world).booked == 1
@@ -227,7 +287,7 @@ def test_a_payout_reversed_after_it_landed_short_is_gathered(world, tmp_path: Pa
     assert prove(world).files == 1
     payout = Payout.objects.get()
     assert (payout.paid, payout.kept) == (Decimal("0.00"), Decimal("15.00"))
-    assert postings(EntryKind.LANDED)[A.CASH] == Decimal("4.11")
+    assert ledger.balance(account=A.CASH) == Decimal("4.11")
 
 
 def test_a_booking_that_somebody_deleted_finds_its_entry(world, tmp_path: Path):
@@ -260,7 +320,70 @@ def test_two_at_once_book_each_file_once(tmp_path: Path):
         thread.join(60)
 
     assert not failed
-    assert Booking.objects.count() == LedgerEntry.objects.filter(charge=None).count() == 2
+    assert Booking.objects.count() == 3
+    assert LedgerEntry.objects.filter(charge=None).count() == 2
+
+
+# --- Beside the version before, and after it ----------------------------------------------------------
+
+
+def booked_as_before(world: World) -> None:
+    """As the version before books a payout that landed: its first credit and what was kept, in one."""
+    payout = Payout.objects.get()
+    with transaction.atomic(), connection.cursor() as cursor:
+        entry = ledger.post_of_lane(
+            kind=EntryKind.LANDED,
+            subject=uuid5(uuid5(booking.FACTS, payout.lane), payout.reference),
+            lane=payout.lane,
+            postings={A.CLEARING: -NET, A.CASH: NET},
+            now=world.clock.now(),
+        )
+        cursor.execute(
+            "INSERT INTO settlements_booking (payout_id, entry_id, clearing, cash, fees, refunds,"
+            " disputes, adjustments, unapplied_receipts) VALUES (%s, %s, %s, %s, 0, 0, 0, 0, 0)",
+            [payout.pk, entry.pk, -NET, NET],
+        )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_booked_before_the_upgrade_is_not_booked_again(tmp_path: Path):
+    """Only what no booking names: here the credit that the bank took back since."""
+    world = captured_world()
+    unbooked(world, tmp_path)
+    call_command("migrate", "settlements", "0048", verbosity=0)
+    booked_as_before(world)
+
+    call_command("migrate", verbosity=0)
+
+    assert Booking.objects.get().credit == PayoutCredit.objects.get()
+    assert prove(world).booked == 1  # the file
+    late(world, tmp_path, f"-{NET}", is_reversal=True)
+    assert prove(world).booked == 1
+    assert ledger.balance(account=A.CASH) == 0
+    assert not [name for name in named_now(world) if "booked" in name]
+
+
+def test_the_version_before_books_a_credit_that_this_one_then_leaves(world, tmp_path: Path):
+    unbooked(world, tmp_path)
+    booked_as_before(world)
+
+    assert prove(world).booked == 1  # the file
+    assert held() == {A.CASH: NET, A.FEES: FEE, A.CLEARING: Decimal("0.00")}
+    assert not [name for name in named_now(world) if "rewritten" not in name]
+
+
+def test_the_version_before_is_refused_a_credit_that_this_one_booked(world, tmp_path: Path):
+    """Before the payout landed, so that no row of the payout keeps it from trying."""
+    unbooked(world, tmp_path)
+    with transaction.atomic():
+        booking.book_credit(PayoutCredit.objects.get().pk, now=world.clock.now())
+
+    with pytest.raises(IntegrityError, match="credit_id"):
+        booked_as_before(world)
+
+    prove(world)
+    assert held() == {A.CASH: NET, A.FEES: FEE, A.CLEARING: Decimal("0.00")}
+    assert LedgerEntry.objects.filter(kind=EntryKind.LANDED).count() == 1
 
 
 # --- Held against the books ----------------------------------------------------------------------------
@@ -275,13 +398,17 @@ def test_two_at_once_book_each_file_once(tmp_path: Path):
         ),
         (
             "UPDATE settlements_booking SET fees = fees - 0.01, clearing = clearing + 0.01"
-            " WHERE payout_id IS NULL",
+            " WHERE statement_id IS NOT NULL",
             "UPDATE settlements_booking SET fees = fees + 0.01, clearing = clearing - 0.01"
-            " WHERE payout_id IS NULL",
+            " WHERE statement_id IS NOT NULL",
         ),
         (
             "UPDATE settlements_payout SET kept = 0.01",
             "UPDATE settlements_payout SET kept = 0",
+        ),
+        (
+            "UPDATE settlements_bankentry SET amount = amount + 0.01",
+            "UPDATE settlements_bankentry SET amount = amount - 0.01",
         ),
     ],
 )
@@ -302,10 +429,26 @@ def test_what_nobody_booked_for_an_hour_is_named_until_it_is(world, tmp_path: Pa
     unbooked(world, tmp_path)
     world.clock.forward(days=3)
 
-    assert {name.rpartition(":")[2] for name in named_now(world) if "missing" in name} == {"booked"}
+    file, credit = StatementImport.objects.get(), PayoutCredit.objects.get()
+    assert {name for name in named_now(world) if "missing" in name} == {
+        f"payout:missing:file:{file.pk}:booked",
+        f"payout:missing:{credit.payout_id}:booked:{credit.pk}",
+    }
 
     prove(world)
     assert not [name for name in named_now(world) if "missing" in name]
+
+
+def test_what_a_bank_kept_and_nobody_booked_for_an_hour_is_named(world, tmp_path: Path):
+    accepted_short(world, tmp_path)
+    edit(
+        "DELETE FROM checkout_ledgerposting WHERE entry_id IN"
+        " (SELECT entry_id FROM settlements_booking WHERE payout_id IS NOT NULL)"
+    )
+    edit("DELETE FROM settlements_booking WHERE payout_id IS NOT NULL")
+    world.clock.forward(days=3)
+
+    assert f"payout:missing:{Payout.objects.get().pk}:booked" in named_now(world)
 
 
 def test_an_entry_that_no_file_moved_is_named(world, tmp_path: Path):
@@ -340,12 +483,38 @@ def test_an_entry_that_no_file_moved_is_named(world, tmp_path: Path):
             "INSERT INTO settlements_booking (payout_id, clearing, cash, fees, refunds, disputes,"
             " adjustments, unapplied_receipts) SELECT id, -19.11, 19.10, 0, 0, 0, 0, 0"
             " FROM settlements_payout",
-            "booking_",
+            "is not what the bank",
+        ),
+        (
+            "INSERT INTO settlements_booking (credit_id, clearing, cash, fees, refunds, disputes,"
+            " adjustments, unapplied_receipts) SELECT id, -0.01, 0.01, 0, 0, 0, 0, 0"
+            " FROM settlements_payoutcredit",
+            "is not what the bank credited",
+        ),
+        (
+            "INSERT INTO settlements_booking (payout_id, clearing, cash, fees, refunds, disputes,"
+            " adjustments, unapplied_receipts) SELECT id, -0.01, 0, 0.01, 0, 0, 0, 0"
+            " FROM settlements_payout",
+            "is not what the bank kept",
+        ),
+        (
+            "INSERT INTO settlements_booking (credit_id, entry_id, clearing, cash, fees, refunds,"
+            " disputes, adjustments, unapplied_receipts) SELECT credit_id, entry_id, clearing, cash,"
+            " fees, refunds, disputes, adjustments, unapplied_receipts FROM settlements_booking"
+            " WHERE credit_id IS NOT NULL",
+            "duplicate key",
+        ),
+        (
+            "INSERT INTO settlements_booking (clearing, cash, fees, refunds, disputes, adjustments,"
+            " unapplied_receipts) VALUES (0, 0, 0, 0, 0, 0, 0)",
+            "booking_of_one_thing",
         ),
     ],
 )
 def test_r34_the_database_says_it_too(world, tmp_path: Path, sql: str, said: str):
     stated(world, tmp_path)
+    credited(world, tmp_path, named("4.11"))
+    prove(world)
 
     with pytest.raises(DatabaseError, match=said):
         raw(sql)
@@ -362,7 +531,7 @@ def test_file_and_payout_lead_to_their_entries(world, tmp_path: Path):
     credited(world, tmp_path, named())
     prove(world)
     client = member(VIEWER)
-    file = Booking.objects.get(payout=None)
+    file = Booking.objects.get(statement__isnull=False)
 
     pages = {
         f"/admin/settlements/statementimport/{file.statement_id}/change/": "clearing -0.88 · fees +0.88",

@@ -214,6 +214,6 @@ def test_a_bar_is_told_of_each_file_mark_and_booking(month: date, world: World) 
     assert {what: steps[0] for what, steps in bars.items()} == {
         "Gathering files": 1,
         "Proving settlements": 0,
-        "Booking files and payouts": 1,
+        "Booking files, credits and payouts": 1,
     }
     assert all(total == sum(steps) for total, *steps in bars.values())
