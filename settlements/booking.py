@@ -171,8 +171,8 @@ _FILE: Final = """
     CROSS JOIN LATERAL (
       SELECT coalesce(sum(l.gross), 0.00) AS refunds
       FROM settlements_statementline l
-      JOIN checkout_attempt a ON a.outcome = 'unapplied' AND a.id = CASE
-        WHEN pg_input_is_valid(l.reference, 'uuid') THEN l.reference::uuid END
+      JOIN checkout_attempt a
+        ON a.outcome = 'unapplied' AND a.id = settlements_named_attempt(l.reference)
       WHERE l.statement_id = f.id AND l.type = 'refund'
     ) unapplied
     WHERE f.id = %(id)s

@@ -331,7 +331,7 @@ _GATHER: Final = """
         WHERE settlements_match_holds(approved.id, approved.count, approved.absolute, approved.net)
         UNION ALL
         SELECT * FROM settlements_statementline s
-        WHERE s.reference = c.id::text
+        WHERE settlements_named_attempt(s.reference) = c.id
           AND s.type IN ('refund', 'dispute', 'dispute_fee', 'reversal', 'fee', 'adjustment')
       ) l
       JOIN settlements_statementimport f ON f.id = l.statement_id AND f.state = 'accepted'

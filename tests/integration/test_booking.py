@@ -103,18 +103,30 @@ def test_every_kind_of_line_has_its_account(world, tmp_path: Path):
     }
 
 
-def test_a_refund_of_what_no_charge_could_take_gives_back_unapplied_receipts(world, tmp_path: Path):
-    attempt = Attempt.objects.get()
-    text = with_lines(
-        statement_text(LAST_OF_JANUARY), ("refund", "-19.99", "0.00"), reference=str(attempt.pk)
+def refunded(reference: str) -> str:
+    """The file of the capture with a refund of all of it."""
+    return with_lines(
+        statement_text(LAST_OF_JANUARY), ("refund", "-19.99", "0.00"), reference=reference
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "named"), [("lower", True), ("upper", True), ("bare", False), ("within", False)]
+)
+def test_a_refund_of_what_no_charge_could_take_gives_back_unapplied_receipts(
+    world, tmp_path: Path, written, named
+):
+    """It names the attempt by the rule by which it is settled (test_closing.py)."""
+    id = str(Attempt.objects.get().pk)
+    forms = {"lower": id, "upper": id.upper(), "bare": id.replace("-", ""), "within": f"x {id}"}
+    text = refunded(forms[written])
     edit("UPDATE checkout_attempt SET outcome = 'unapplied'")
     take_in(text, world=world, folder=tmp_path)
     prove(world)
 
     booked = postings(EntryKind.STATED)
-    assert booked[A.UNAPPLIED_RECEIPTS] == Decimal("19.99")
-    assert A.REFUNDS not in booked
+    assert booked[A.UNAPPLIED_RECEIPTS if named else A.REFUNDS] == Decimal("19.99")
+    assert len(booked) == 3
 
 
 def test_a_file_that_states_nothing_beside_captures_has_no_entry(world, tmp_path: Path):

@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -21,6 +22,7 @@ from settlements.closing import BATCH, Closed, close_periods, count_due
 from settlements.models import OpenPeriod, Settlement, SettlementLine
 from settlements.settling import change_schedule, store_default_schedules
 from tests.factories import World, creator
+from tests.factories_payouts import with_lines
 from tests.factories_settlements import statement_text, take_in
 
 pytestmark = pytest.mark.django_db
@@ -200,6 +202,33 @@ def test_each_kind_of_line_counts_in_its_own_total(
     settlement = Settlement.objects.get(period_start=FEBRUARY[0])
     assert lines(settlement) == sorted([("fee", str(FEE)), *expected])
     assert settlement.net == FEE + sum((Decimal(amount) for _, amount in expected), Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("written", "named"), [("lower", True), ("upper", True), ("bare", False), ("within", False)]
+)
+def test_a_line_names_an_attempt_in_any_case_and_in_no_other_form(
+    world, tmp_path: Path, written, named
+):
+    """As a charge line does (statements.py), and as it is booked (test_booking.py)."""
+    paid(world)
+    id = str(Attempt.objects.get().pk)
+    forms = {"lower": id, "upper": id.upper(), "bare": id.replace("-", ""), "within": f"x {id}"}
+    world.clock.forward(days=1)
+    text = with_lines(
+        statement_text(date(2026, 1, 31)),
+        ("refund", "-5.00", "0.00"),
+        reference=forms[written],
+    )
+    take_in(text, world=world, folder=tmp_path)
+    to(world, "2026-03-01")
+
+    close(world)
+
+    kinds = SettlementLine.objects.filter(kind="refund")
+    assert [(line.attempt_id, line.amount) for line in kinds] == (
+        [(UUID(id), Decimal("-5.00"))] if named else []
+    )
 
 
 def test_a_period_without_facts_has_no_settlement_and_tells_nothing(world):
