@@ -3,6 +3,7 @@
 - An accepted file, once gathered: what the processor took or gave beside captures, clearing of its lane
   against fees, refunds, disputes and adjustments. A refund of a capture that no charge could take gives
   back what unapplied receipts hold. A reserve stays in clearing: it is ours, and the processor has it.
+- Refunds of a file that are known since to be of such a capture: refunds against unapplied receipts.
 - A bank's entry that names a payout: clearing against cash by its own net, whatever the payout's state.
   The money is there, or was taken back; what differs from what left stays in clearing.
 - A payout, once it landed: clearing against fees by what the bank kept of it, mostly nothing.
@@ -38,8 +39,8 @@ FACTS: Final = UUID("0b3b1c0e-5d0b-5c6c-9a56-3a0f0a6e7d21")
 class _Moved(NamedTuple):
     """What a file, a credit or a payout moved, USD, a debit positive; clearing is the rest of it.
 
-    `name` is the file's SHA-256, the payout's reference, or that with the place of the bank's entry: its
-    own within the lane.
+    `name` is the file's SHA-256, with the number of a correction; the payout's reference, with the place
+    of the bank's entry of a credit: its own within the lane.
     """
 
     name: str
@@ -53,6 +54,7 @@ class _Moved(NamedTuple):
     disputes: Decimal
     adjustments: Decimal
     unapplied_receipts: Decimal
+    correction: int = 0
 
     @property
     def postings(self) -> dict[LedgerAccount, Decimal]:
@@ -71,6 +73,11 @@ def unbooked_files() -> list[int]:
     return _ids(_UNBOOKED_FILES)
 
 
+def misbooked_files() -> list[int]:
+    """The booked files of which a refund was of a capture that turned out later to be unapplied, by id."""
+    return _ids(_MISBOOKED_FILES)
+
+
 def unbooked_credits() -> list[int]:
     """The banks' credits of payouts that no booking names, by id, the oldest first."""
     return _ids(_UNBOOKED_CREDITS)
@@ -84,6 +91,15 @@ def unbooked_payouts() -> list[int]:
 def book_file(id: int, *, now: Moment) -> bool:
     """Book a gathered file, if no booking names it yet. Runs in the caller's transaction."""
     return _book(_FILE, id, EntryKind.STATED, now=now)
+
+
+def correct_file(id: int, *, now: Moment) -> bool:
+    """Book what is not booked yet of a file's refunds as given back. Runs in the caller's transaction.
+
+    An outcome that is unapplied stays so, and what is booked of the file is subtracted under the lock: run
+    twice, or beside another, it books the difference once.
+    """
+    return _book(_CORRECTION, id, EntryKind.STATED, now=now)
 
 
 def book_credit(id: int, *, now: Moment) -> bool:
@@ -118,6 +134,7 @@ def _booking(moved: _Moved, kind: EntryKind, *, now: Moment) -> Booking:
     amounts = {account.value: postings.get(account, NOTHING) for account in BOOKED}
     return Booking(
         statement_id=moved.statement_id,
+        correction=moved.correction,
         payout_id=moved.payout_id,
         credit_id=moved.credit_id,
         entry=_entry(moved, kind, now=now) if postings else None,
@@ -137,6 +154,20 @@ def _entry(moved: _Moved, kind: EntryKind, *, now: Moment) -> LedgerEntry:
 _UNBOOKED_FILES: Final = """
     SELECT g.statement_id FROM settlements_gatheredstatement g
     WHERE NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = g.statement_id)
+    ORDER BY 1
+"""
+# From the captures that no charge could take, which are few, to the refunds that name them.
+_MISBOOKED_FILES: Final = """
+    SELECT given.statement_id FROM (
+      SELECT l.statement_id, -sum(l.gross) AS back
+      FROM checkout_attempt a
+      JOIN settlements_statementline l
+        ON settlements_named_attempt(l.reference) = a.id AND l.type = 'refund'
+      WHERE a.outcome = 'unapplied'
+      GROUP BY 1
+    ) given
+    WHERE given.back <> (SELECT sum(b.unapplied_receipts) FROM settlements_booking b
+                         WHERE b.statement_id = given.statement_id)
     ORDER BY 1
 """
 _UNBOOKED_CREDITS: Final = """
@@ -177,6 +208,23 @@ _FILE: Final = """
     ) unapplied
     WHERE f.id = %(id)s
       AND NOT EXISTS (SELECT 1 FROM settlements_booking b WHERE b.statement_id = f.id)
+"""
+_CORRECTION: Final = """
+    SELECT concat_ws(' ', f.sha256, booked.next), f.lane, f.id, NULL::bigint, NULL::bigint, 0.00, 0.00,
+           booked.back - given.back, 0.00, 0.00, given.back - booked.back, booked.next
+    FROM settlements_statementimport f
+    CROSS JOIN LATERAL (
+      SELECT sum(unapplied_receipts) AS back, max(correction) + 1 AS next
+      FROM settlements_booking WHERE statement_id = f.id
+    ) booked
+    CROSS JOIN LATERAL (
+      SELECT -sum(l.gross) AS back
+      FROM settlements_statementline l
+      JOIN checkout_attempt a
+        ON a.outcome = 'unapplied' AND a.id = settlements_named_attempt(l.reference)
+      WHERE l.statement_id = f.id AND l.type = 'refund'
+    ) given
+    WHERE f.id = %(id)s AND given.back <> booked.back
 """
 # By the place of the bank's entry in the file it came in, which is nobody else's.
 _CREDIT: Final = """

@@ -32,6 +32,8 @@ from settlements.booking import (
     book_credit,
     book_file,
     book_payout,
+    correct_file,
+    misbooked_files,
     unbooked_credits,
     unbooked_files,
     unbooked_payouts,
@@ -169,6 +171,7 @@ def book_movements(*, clock: Clock, ages: Ages, progress: Progress = lambda _: N
     """
     works: list[Callable[..., bool]] = [
         *(partial(book_file, id) for id in unbooked_files()),
+        *(partial(correct_file, id) for id in misbooked_files()),
         *(partial(book_credit, id) for id in unbooked_credits()),
         *(partial(book_payout, id) for id in unbooked_payouts()),
     ]
@@ -183,8 +186,9 @@ def book_movements(*, clock: Clock, ages: Ages, progress: Progress = lambda _: N
 
 
 def count_unbooked() -> int:
-    """How many gathered files, credits and landed payouts no booking names."""
-    return len(unbooked_files()) + len(unbooked_credits()) + len(unbooked_payouts())
+    """How many gathered files, credits and landed payouts no booking names, or not with all of it."""
+    unbooked = (unbooked_files, misbooked_files, unbooked_credits, unbooked_payouts)
+    return sum(len(look()) for look in unbooked)
 
 
 def payouts_due(*, today: date) -> tuple[Tally, Tally]:

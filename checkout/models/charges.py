@@ -342,6 +342,8 @@ class Attempt(models.Model):
                 condition=Q(outcome="declined"),
                 name="attempt_declined",
             ),
+            # Few: of which refunds are looked for whenever the books are.
+            models.Index(fields=["id"], condition=Q(outcome="unapplied"), name="attempt_unapplied"),
         ]
 
     def __str__(self) -> str:

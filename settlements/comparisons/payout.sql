@@ -124,6 +124,28 @@ FROM (
 ) held
 WHERE moved <> posted OR is_elsewhere
 UNION ALL
+-- Left: refunds of captures that no charge could take, since an hour ago. Right: what was booked as given
+-- back of their file.
+SELECT 'amount', 'file:' || f.id || ':given_back', NULL, NULL, NULL, f.lane, given.back, booked.back,
+       'Refunds of the file ' || f.file_name || ' give back ' || settlements_usd(given.back)
+         || ' USD of captures that no charge could take, the books say ' || settlements_usd(booked.back)
+         || ': ' || settlements_usd(given.back - booked.back)
+         || ' belong to unapplied receipts, against refunds.'
+FROM (
+  SELECT l.statement_id, -sum(l.gross) AS back
+  FROM checkout_attempt a
+  JOIN settlements_statementline l
+    ON settlements_named_attempt(l.reference) = a.id AND l.type = 'refund'
+  WHERE a.outcome = 'unapplied'
+  GROUP BY 1
+  HAVING max(a.ended_at) < %(now)s::timestamptz - interval '1 hour'
+) given
+JOIN settlements_statementimport f ON f.id = given.statement_id
+CROSS JOIN LATERAL (
+  SELECT sum(b.unapplied_receipts) AS back FROM settlements_booking b WHERE b.statement_id = f.id
+) booked
+WHERE given.back <> booked.back
+UNION ALL
 -- Left: what the bank credited, each by itself. Right: what was booked of it.
 SELECT 'amount', p.id || ':booked:' || c.id, NULL, NULL, NULL, p.lane, e.net, b.cash,
        'The bank credited ' || settlements_usd(e.net) || ' USD for the payout ' || p.lane || ' '

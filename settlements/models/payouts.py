@@ -33,6 +33,10 @@ _OF_A_BANK: Final = (
     & (Q(credit__isnull=False) | Q(payout__isnull=False, cash=0))
     & (Q(payout__isnull=False) | Q(fees=0))
 )
+# A file's own booking, or what is known since of its refunds.
+_CORRECTION: Final = Q(correction=0) | Q(
+    statement__isnull=False, clearing=0, fees=0, disputes=0, adjustments=0
+)
 
 
 # Due: it has left the processor, and no bank's credit has landed it. An index is of what may be.
@@ -149,9 +153,11 @@ class Booking(models.Model):
     both were one booking, of the first credit, before credits were booked each by itself.
     """
 
-    statement = models.OneToOneField(
-        StatementImport, on_delete=models.PROTECT, null=True, related_name="booking"
+    statement = models.ForeignKey(
+        StatementImport, on_delete=models.PROTECT, null=True, related_name="bookings"
     )
+    # 0: the file's own. From 1: refunds of it that are known since to give back unapplied receipts.
+    correction = models.PositiveSmallIntegerField(default=0, db_default=0)
     payout = models.OneToOneField(
         Payout, on_delete=models.PROTECT, null=True, related_name="booking"
     )
@@ -171,7 +177,9 @@ class Booking(models.Model):
 
     class Meta:
         constraints = [
+            models.UniqueConstraint(fields=["statement", "correction"], name="booking_file_once"),
             models.CheckConstraint(condition=_OF_A_FILE | _OF_A_BANK, name="booking_of_one_thing"),
+            models.CheckConstraint(condition=_CORRECTION, name="booking_correction"),
             models.CheckConstraint(
                 condition=Q(
                     clearing=-(

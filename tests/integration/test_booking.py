@@ -37,6 +37,7 @@ from tests.factories_payouts import (
 )
 from tests.factories_roles import member
 from tests.factories_settlements import edit, statement_text, take_in
+from tests.situations import SITUATIONS, WHOLE, ask, open_attempt
 
 pytestmark = pytest.mark.django_db
 
@@ -127,6 +128,55 @@ def test_a_refund_of_what_no_charge_could_take_gives_back_unapplied_receipts(
     booked = postings(EntryKind.STATED)
     assert booked[A.UNAPPLIED_RECEIPTS if named else A.REFUNDS] == Decimal("19.99")
     assert len(booked) == 3
+
+
+def refunded_late(folder: Path) -> tuple[World, Attempt]:
+    """A refund of an attempt in doubt is booked: its charge was paid by the one before."""
+    world = World()
+    attempt = open_attempt(SITUATIONS["succeeded, an attempt open"](world))
+    world.clock.forward(days=2)
+    text = statement_text(LAST_OF_JANUARY)
+    balance = Decimal(text.rsplit("closing", 1)[1].split(",")[6])
+    lines = ("refund", "-19.99", "0.00"), ("refund", "-1.00", "0.00")
+    take_in(
+        with_lines(text, *lines, reference=str(attempt.pk), of=balance), world=world, folder=folder
+    )
+    prove(world)
+    assert ledger.balance(account=A.REFUNDS) == Decimal("20.99")
+    return world, attempt
+
+
+def test_a_refund_that_is_known_later_to_give_back_is_corrected_once(tmp_path: Path):
+    """The late capture is found after the file was booked; the charge could not take it."""
+    world, attempt = refunded_late(tmp_path)
+    ask(world, attempt, WHOLE)
+    assert Attempt.objects.get(pk=attempt.pk).outcome == "unapplied"
+
+    assert (prove(world).booked, prove(world).booked) == (1, 0)
+
+    assert ledger.balance(account=A.REFUNDS) == 0
+    assert ledger.balance(account=A.UNAPPLIED_RECEIPTS) == Decimal("20.99") - attempt.amount
+    booked = Booking.objects.get(correction=1)
+    assert booked.entry is not None
+    assert dict(booked.entry.postings.values_list("account", "amount")) == {
+        A.REFUNDS: Decimal("-20.99"),
+        A.UNAPPLIED_RECEIPTS: Decimal("20.99"),
+    }
+    world.clock.forward(days=1)
+    assert not [name for name in named_now(world) if "file:" in name]
+
+
+def test_a_refund_that_nobody_corrected_for_an_hour_is_named(tmp_path: Path):
+    world, attempt = refunded_late(tmp_path)
+    ask(world, attempt, WHOLE)
+    file = f"payout:amount:file:{StatementImport.objects.get().pk}:given_back"
+    assert file not in named_now(world)
+
+    world.clock.forward(days=1)
+
+    assert file in named_now(world)
+    prove(world)
+    assert file not in named_now(world)
 
 
 def test_a_file_that_states_nothing_beside_captures_has_no_entry(world, tmp_path: Path):
@@ -520,6 +570,19 @@ def test_an_entry_that_no_file_moved_is_named(world, tmp_path: Path):
             "INSERT INTO settlements_booking (clearing, cash, fees, refunds, disputes, adjustments,"
             " unapplied_receipts) VALUES (0, 0, 0, 0, 0, 0, 0)",
             "booking_of_one_thing",
+        ),
+        (
+            "INSERT INTO settlements_booking (statement_id, entry_id, correction, clearing, cash, fees,"
+            " refunds, disputes, adjustments, unapplied_receipts) SELECT statement_id, entry_id, 1,"
+            " clearing, cash, fees, refunds, disputes, adjustments, unapplied_receipts"
+            " FROM settlements_booking WHERE fees <> 0",
+            "booking_correction",
+        ),
+        (
+            "INSERT INTO settlements_booking (statement_id, clearing, cash, fees, refunds, disputes,"
+            " adjustments, unapplied_receipts) SELECT statement_id, 0, 0, 0, 0, 0, 0, 0"
+            " FROM settlements_booking WHERE statement_id IS NOT NULL",
+            "booking_file_once",
         ),
     ],
 )
