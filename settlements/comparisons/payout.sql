@@ -45,6 +45,15 @@ WHERE p.credits = 0 AND p.paid <> 0 AND known.until < p.value_on + 5
   AND (%(business)s AT TIME ZONE 'UTC')::date > greatest(known.until, p.value_on) + 10
 HAVING count(*) > 0
 UNION ALL
+-- A payout line without a name is in no payout: what left stays in clearing, and no credit can be its own.
+SELECT 'unmatched', 'line:' || l.id, NULL, NULL, NULL, f.lane, 0.00, -l.net,
+       'Line ' || l.number || ' (' || l.line_id || ') of the file ' || f.file_name || ' says that '
+         || settlements_usd(-l.net) || ' USD left ' || f.lane
+         || ', and names no payout: it stays in clearing, and no credit of the bank is held against it.'
+FROM settlements_statementline l
+JOIN settlements_statementimport f ON f.id = l.statement_id AND f.state = 'accepted'
+WHERE l.type = 'payout' AND l.payout = ''
+UNION ALL
 -- Left: what the files added to a payout, one by one. Right: the sums that the payout keeps.
 SELECT 'amount', p.id || ':parts:' || x.name, NULL, NULL, NULL, p.lane, x.summed, x.kept,
        settlements_too(x.summed, x.kept) || ' as the ' || x.name || ' of the payout ' || p.lane || ' '

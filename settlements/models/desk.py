@@ -52,8 +52,8 @@ def ways_of(found: Discrepancy) -> list[Way]:
 
     A cent between what was owed and what was captured is corrected in the books, never waved through.
     Money that a processor's file says otherwise is corrected in clearing, or accepted where something
-    else will put it right. What is not about money, what a hand rewrote, and what a bank kept of a
-    payout (a fee of its own) may be accepted with a reason.
+    else will put it right. What is not about money, what a hand rewrote, a payout line without a name,
+    and what a bank kept of a payout (a fee of its own) may be accepted with a reason.
     """
     (ways,) = ways_of_each([found])
     return ways
@@ -73,7 +73,8 @@ def _ways(found: Discrepancy, *, is_of_nobody: bool) -> list[Way]:
         is_off = is_of_nobody or (code in _OF_CLEARING and found.charge_id is not None)
         return [Way.CORRECTED, Way.ACCEPTED] if is_off and found.difference else [Way.ACCEPTED]
     was_kept = found.difference < 0 and payout_at_the_bank(found) is not None
-    is_free = found.difference == 0 or was_kept or code == Code.REWRITTEN
+    is_unnamed = (kind, code) == (Kind.PAYOUT, Code.UNMATCHED)
+    is_free = found.difference == 0 or was_kept or is_unnamed or code == Code.REWRITTEN
     return [Way.ACCEPTED] if is_free else []
 
 

@@ -133,6 +133,12 @@ class StatementLine(models.Model):
                 condition=~Q(type="charge"),
                 name="line_beside_charges",
             ),
+            # Looked for on every pass, and hardly ever there.
+            models.Index(
+                fields=["statement"],
+                condition=Q(type="payout", payout=""),
+                name="line_unnamed_payout",
+            ),
         ]
 
     def __str__(self) -> str:

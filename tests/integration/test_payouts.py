@@ -17,6 +17,8 @@ from processor.statement import Capture, render
 from processor.statement import fee as fee_of
 from settlements import reconciliation, resolving
 from settlements.closing import close_periods
+from settlements.clues import clues_of
+from settlements.explaining import explain
 from settlements.models import (
     Discrepancy,
     Kind,
@@ -28,6 +30,7 @@ from settlements.models import (
     SettlementLine,
     StatementLine,
     Way,
+    ways_of,
 )
 from settlements.payouts import Cash, cash_expected
 from settlements.roles import VIEWER
@@ -333,6 +336,24 @@ def test_a_payout_that_only_its_own_line_names_lands_and_proves_nothing(world, t
     payout = Payout.objects.get()
     assert (payout.line_count, payout.paid, payout.landed_on) == (0, NET, date(2026, 2, 3))
     assert found(world) == []
+
+
+def test_a_payout_line_that_names_no_payout_is_named(world, tmp_path: Path):
+    """What left stays in clearing, and two people may accept that nobody knows whose it is."""
+    text = statement_text(LAST_OF_JANUARY, LEFT)
+    (left,) = [row for row in text.splitlines() if ",payout," in row]
+    take_in(text.replace(left, left.removesuffix(NAME)), world=world, folder=tmp_path)
+    credited(world, tmp_path, named())
+    prove(world)
+
+    line = StatementLine.objects.get(type="payout")
+    reconciliation.reconcile_incremental(clock=world.clock, ages=world.ages)
+    unnamed = Discrepancy.objects.get(fingerprint=f"payout:unmatched:line:{line.pk}")
+    assert (unnamed.lane, unnamed.expected, unnamed.actual) == (LANE, Decimal("0.00"), NET)
+    assert f"19.11 USD left {LANE}, and names no payout" in unnamed.explanation
+    assert [code for code, _ in found(world)] == ["unmatched"]
+    assert explain(clues_of(unnamed))[0].entry == ()
+    assert ways_of(unnamed) == [Way.ACCEPTED]
 
 
 def test_a_payout_that_no_bank_statement_covers_yet_is_not_missing(world, tmp_path: Path):
