@@ -95,7 +95,8 @@ def _line(entry: Entry, told: Told) -> Line | BadRow:
 def _type(entry: Entry) -> str:
     """Our type of a bank transaction code; one nobody agreed on stays, and sets the file aside.
 
-    A reversed entry takes back what its code says, whichever way the money went: never a charge.
+    A reversed entry takes back what its code says of the other side, whichever way the money went: never
+    a charge. A refund that is taken back is that refund with the other sign; any other is a reversal.
     """
     family, _, last = entry.code.rpartition("/")
     if last in FEES:
@@ -103,9 +104,11 @@ def _type(entry: Entry) -> str:
     if entry.code in TRANSFERS:
         return LineType.PAYOUT
     if family in CARD_FAMILIES and last in CARDS:
-        known = CARDS[last][0 if entry.side == CREDIT else 1]
+        money_in, money_out = CARDS[last]
         if entry.is_reversal:
-            return LineType.REVERSAL
+            taken_back = money_out if entry.side == CREDIT else money_in
+            return LineType.REFUND if taken_back == LineType.REFUND else LineType.REVERSAL
+        known = money_in if entry.side == CREDIT else money_out
         if known is not None:
             return known
     return (entry.code or "no code")[:LONGEST_TYPE]

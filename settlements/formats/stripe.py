@@ -40,7 +40,8 @@ SOURCES: Final = ("charge_id", "source_id", "payment_intent_id")
 LINES: Final[Mapping[str, LineType]] = {
     "charge": LineType.CHARGE,
     "refund": LineType.REFUND,
-    "refund_failure": LineType.REVERSAL,
+    # The refund again, with the other sign: it came back, and is no dispute's reversal.
+    "refund_failure": LineType.REFUND,
     "charge_failure": LineType.REVERSAL,
     "partial_capture_reversal": LineType.REVERSAL,
     "dispute": LineType.DISPUTE,

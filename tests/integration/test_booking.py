@@ -104,6 +104,18 @@ def test_every_kind_of_line_has_its_account(world, tmp_path: Path):
     }
 
 
+def test_a_refund_that_failed_is_less_refunded_and_no_dispute(world, tmp_path: Path):
+    """As Stripe's report and a camt.053 tell it: the refund again, with the other sign."""
+    text = with_lines(
+        statement_text(LAST_OF_JANUARY), ("refund", "-5.00", "0.00"), ("refund", "2.00", "0.00")
+    )
+    take_in(text, world=world, folder=tmp_path)
+    prove(world)
+
+    booked = postings(EntryKind.STATED)
+    assert (booked[A.REFUNDS], A.DISPUTES in booked) == (Decimal("3.00"), False)
+
+
 def refunded(reference: str) -> str:
     """The file of the capture with a refund of all of it."""
     return with_lines(

@@ -158,9 +158,10 @@ def test_each_code_is_a_line_type_or_sets_the_file_aside(code, side, kind):
 @pytest.mark.parametrize(
     ("code", "side", "kind"),
     [
-        ("MCRD/POSC", "CRDT", "reversal"),  # a refund that came back
+        ("MCRD/POSC", "CRDT", "refund"),  # a refund that came back, above zero
         ("MCRD/POSC", "DBIT", "reversal"),  # a capture that was taken back
-        ("CCRD/RIMB", "CRDT", "reversal"),
+        ("CCRD/RIMB", "CRDT", "refund"),
+        ("CCRD/RIMB", "DBIT", "reversal"),  # nobody knows of what
         ("MCRD/UPCT", "DBIT", "reversal"),
         ("MCRD/CHRG", "CRDT", "fee"),
         ("ICDT/ESCT", "CRDT", "payout"),

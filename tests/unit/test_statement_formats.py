@@ -118,7 +118,7 @@ def test_local_times_are_read_in_the_lanes_zone():
     [
         ("payout", "-10.00", LineType.PAYOUT),
         ("payout_reversal", "10.00", LineType.PAYOUT),
-        ("refund_failure", "10.00", LineType.REVERSAL),
+        ("refund_failure", "10.00", LineType.REFUND),
         ("dispute_reversal", "10.00", LineType.REVERSAL),
         ("connect_reserved_funds", "10.00", LineType.RESERVE_RELEASE),
         ("other_adjustment", "10.00", LineType.ADJUSTMENT),
