@@ -239,15 +239,11 @@ def _twice(clues: Clues) -> Iterator[Explanation]:
     if not times:
         return
     says = {2: "exactly twice"}.get(times, f"exactly {times} times")
-    entry: tuple[Move, ...] = ()
-    if clues.kind == Kind.PAYOUT:
-        entry = (Move("cash", clues.difference), Move("clearing", -clues.difference))
-    elif _is_line(clues):
-        entry = _corrects("clearing", clues.difference)
     yield Explanation(
         Why.TWICE,
         f"It is {says} the amount: the same thing may be recorded {'twice' if times == 2 else 'again'}.",
-        entry,
+        # What a bank credits is in the books already, as often as it does.
+        _corrects("clearing", clues.difference) if _is_line(clues) else (),
         "Ask whether the money moved as often: if it did, it is owed back"
         f"{': propose it as corrected' if _is_line(clues) else ''}; if not, a corrected file clears it.",
     )

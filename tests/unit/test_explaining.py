@@ -102,7 +102,7 @@ CAUSES: list[tuple[Clues, str, str, str]] = [
         clues("19.11", "38.22", Kind.PAYOUT, Code.DUPLICATE),
         "twice",
         "exactly twice",
-        "cash 19.11, clearing -19.11",
+        "",
     ),
     (
         clues("19.99", "0.00", *MISSING, is_correctable=True),
