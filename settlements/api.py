@@ -25,18 +25,19 @@ from checkout.http import (
 )
 from checkout.http.openapi import WITH_KEY, answers
 from checkout.models import Creator
-from settlements.calendar import DAY, FEDERAL_RESERVE, WEEK, Rule, lands_on
+from settlements.calendar import DAY, FEDERAL_RESERVE, Rule, lands_on
 from settlements.models import HolidayRule, ScheduleInterval, SettlementSchedule
 from settlements.settling import (
+    LONGEST_DELAY,
     UnknownCalendar,
     Versions,
     change_schedule,
     holidays_of,
     present_period,
     schedule_for,
+    unfit_anchors,
 )
 
-LONGEST_DELAY: Final = 90
 BY_API: Final = "the API"
 
 
@@ -72,22 +73,10 @@ class NewSchedule(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """The anchors in order; raises ValidationError when they do not fit the interval."""
-        said = _unfit_anchors(attrs["interval"], attrs["anchor_days"])
+        said = unfit_anchors(attrs["interval"], attrs["anchor_days"])
         if said:
             raise serializers.ValidationError({"anchor_days": said})
         return attrs | {"anchor_days": sorted(attrs["anchor_days"])}
-
-
-def _unfit_anchors(interval: str, days: list[int]) -> str:
-    if interval == DAY:
-        return "leave it out: every day begins a period" if days else ""
-    if not days:
-        return "name at least one day"
-    if len(set(days)) != len(days):
-        return "a day stands here twice"
-    if interval == WEEK and max(days) > 7:
-        return "a week has the days 1 (Monday) to 7 (Sunday)"
-    return ""
 
 
 class VersionShown(NewSchedule):

@@ -88,10 +88,11 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
     | {
         # Proposes what became of an attempt in doubt.
         ("checkout", "attempt", "change"),
-        # Uploads statements, and says which files are owed.
+        # Uploads statements, says which files are owed, and how new creators are settled.
         ("settlements", "statementimport", "add"),
         ("settlements", "statementterms", "change"),
         ("settlements", "bankterms", "change"),
+        ("settlements", "routeschedule", "change"),
         # Assigns, notes, proposes, withdraws and opens again at the discrepancy desk.
         ("settlements", "discrepancy", "change"),
         # Proposes to close a day or a month.
@@ -122,6 +123,7 @@ ROLES: Final[Mapping[str, frozenset[Right]]] = {
         ("settlements", "statementimport", "add"),
         ("settlements", "statementterms", "change"),
         ("settlements", "bankterms", "change"),
+        ("settlements", "routeschedule", "change"),
     },
 }
 

@@ -1,6 +1,7 @@
 """Settlement schedules: in which periods a creator's charges are grouped and must land."""
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -11,8 +12,14 @@ from django.db.models import Q
 
 from checkout.clock import Moment
 from checkout.models import Creator
-from settlements.calendar import FEDERAL_RESERVE, Period, Rule, period_of
-from settlements.models import Holiday, HolidayRule, ScheduleInterval, SettlementSchedule
+from settlements.calendar import DAY, FEDERAL_RESERVE, WEEK, Period, Rule, period_of
+from settlements.models import (
+    Holiday,
+    HolidayRule,
+    RouteSchedule,
+    ScheduleInterval,
+    SettlementSchedule,
+)
 
 # What a lane without a RouteSchedule of its own gets: whole months, landing two days later.
 DEFAULT: Final[dict[str, str | int | list[int]]] = {
@@ -24,8 +31,25 @@ DEFAULT: Final[dict[str, str | int | list[int]]] = {
 }
 
 
+# Days from a period's last day to the day its money must have landed.
+LONGEST_DELAY: Final = 90
+_ANCHORS: Final = re.compile(r"[0-9]{1,2}( *, *[0-9]{1,2})*", re.ASCII)
+
+
 class UnknownCalendar(Exception):
     """No holiday of a calendar with this name was ever loaded."""
+
+
+class UnfitAnchors(Exception):
+    """These are no days that a period of this interval begins on."""
+
+
+class DayIsPast(Exception):
+    """A default cannot begin on a day whose creators took another one already."""
+
+
+class DefaultDiffers(Exception):
+    """The lane has another default from that day on."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,56 @@ def store_default_schedules(*, now: Moment) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_STORE, {**DEFAULT, "today": now.business.date(), "now": now.real})
         return int(cursor.rowcount)
+
+
+def agree_default(*, lane: str, valid_from: date, rule: Rule, now: Moment) -> bool:
+    """Have a lane's new creators settled by `rule` from a day on (business clock); an empty lane is any.
+
+    Whoever has a schedule keeps it, so that nothing settled or begun ever moves. False when the same
+    was agreed before. Raises UnknownCalendar, DayIsPast, and DefaultDiffers when that day has another
+    default: what was agreed is never rewritten (trigger).
+    """
+    if not is_calendar(rule.calendar):
+        raise UnknownCalendar(f"no holidays of a calendar {rule.calendar!r} are known")
+    agreed = RouteSchedule.objects.filter(lane=lane, valid_from=valid_from).first()
+    if agreed is None and valid_from < (today := now.business.date()):
+        raise DayIsPast(f"{valid_from} is past; new creators are settled by it from {today} on")
+    added = False
+    if agreed is None:
+        facts = vars(rule) | {"anchor_days": list(rule.anchor_days)}
+        # Of two at once the second finds what the first agreed on.
+        agreed, added = RouteSchedule.objects.get_or_create(
+            lane=lane, valid_from=valid_from, defaults=facts
+        )
+    if agreed.rule != rule:
+        raise DefaultDiffers(f"{agreed} has another default; agree on a later day")
+    return added
+
+
+def unfit_anchors(interval: str, days: Sequence[int]) -> str:
+    """Why these are no days that a period of this interval begins on; nothing if they are."""
+    if interval == DAY:
+        return "leave it out: every day begins a period" if days else ""
+    if not days:
+        return "name at least one day"
+    if len(set(days)) != len(days):
+        return "a day stands here twice"
+    if interval == WEEK and max(days) > 7:
+        return "a week has the days 1 (Monday) to 7 (Sunday)"
+    return ""
+
+
+def anchors_of(*, interval: str, text: str) -> tuple[int, ...]:
+    """Anchor days as people write them, `1, 15`, in order; none for days. Raises UnfitAnchors."""
+    if text.strip() and not _ANCHORS.fullmatch(text.strip()):
+        raise UnfitAnchors(f"{text.strip()[:40]!r} are no days such as 1, 15")
+    days = sorted(int(each) for each in text.split(",") if each.strip())
+    if days and not 1 <= days[0] <= days[-1] <= 31:
+        raise UnfitAnchors("a month has the days 1 to 31")
+    if reason := unfit_anchors(interval, days):
+        raise UnfitAnchors(reason)
+    # Stored as the one anchor that a day has.
+    return tuple(days) or (1,)
 
 
 def schedule_for(*, creator_id: UUID, today: date) -> Versions | None:

@@ -139,6 +139,7 @@ def addresses(world: World) -> dict[str, list[str]]:
             reverse("admin:settlements_statementterms_agree")
         ],
         "admin:settlements_bankterms_agree": [reverse("admin:settlements_bankterms_agree")],
+        "admin:settlements_routeschedule_agree": [reverse("admin:settlements_routeschedule_agree")],
         "admin:settlements_exportrun_ask": list(_exports()),
     }
     for model in models():

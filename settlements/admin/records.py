@@ -21,7 +21,6 @@ from settlements.models import (
     ImportState,
     LineType,
     ReconciliationRun,
-    RouteSchedule,
     SettlementSchedule,
     StatementExpectation,
     StatementImport,
@@ -148,20 +147,6 @@ class SettlementScheduleAdmin(ReadOnlyAdmin):
     def named(self, term: str) -> Q:
         wanted = as_uuid(term)
         return Q(creator_id__in=[wanted] if wanted else creators_named(term))
-
-
-@admin.register(RouteSchedule)
-class RouteScheduleAdmin(ReadOnlyAdmin):
-    list_display = (
-        "lane",
-        "valid_from",
-        "interval",
-        "anchor_days",
-        "delay_days",
-        "holiday_rule",
-        "calendar",
-    )
-    ordering = ("lane", "-valid_from")
 
 
 @admin.register(Holiday)

@@ -47,6 +47,27 @@ class RouteSchedule(models.Model):
     def __str__(self) -> str:
         return f"{self.lane or 'any lane'} from {self.valid_from}"
 
+    @property
+    def in_words(self) -> str:
+        """What it says, for the audit trail and for people."""
+        days = ", ".join(map(str, self.anchor_days))
+        begins = "" if self.interval == ScheduleInterval.DAY else f" from {days}"
+        return (
+            f"each {self.interval}{begins}, landing {self.delay_days} days later,"
+            f" {self.holiday_rule} in {self.calendar}"
+        )
+
+    @property
+    def rule(self) -> Rule:
+        """The default as the calendar reads it."""
+        return Rule(
+            interval=self.interval,
+            anchor_days=tuple(self.anchor_days),
+            delay_days=self.delay_days,
+            holiday_rule=self.holiday_rule,
+            calendar=self.calendar,
+        )
+
 
 class SettlementSchedule(models.Model):
     """In which periods a creator's charges are grouped; one active version, never deleted.

@@ -40,6 +40,7 @@ PAGES: dict[str, set[str]] = {
     "admin:settlements_statementimport_upload": {ANALYST, OPERATOR},
     "admin:settlements_statementterms_agree": {ANALYST, OPERATOR},
     "admin:settlements_bankterms_agree": {ANALYST, OPERATOR},
+    "admin:settlements_routeschedule_agree": {ANALYST, OPERATOR},
     "admin:auth_user_changelist": set(),
     "admin:auth_group_changelist": set(),
 }
@@ -187,6 +188,7 @@ DECISIONS: dict[str, set[str]] = {
     "admin:settlements_statementimport_upload": {ANALYST, OPERATOR},
     "admin:settlements_statementterms_agree": {ANALYST, OPERATOR},
     "admin:settlements_bankterms_agree": {ANALYST, OPERATOR},
+    "admin:settlements_routeschedule_agree": {ANALYST, OPERATOR},
     "admin:checkout_hold_place": {OPERATOR},
 }
 # Of a proposal: who may decide so.

@@ -1,0 +1,1 @@
+DROP TRIGGER settlements_never_deleted ON settlements_routeschedule;
