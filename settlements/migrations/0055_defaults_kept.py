@@ -12,7 +12,7 @@ HERE = Path(__file__)
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('settlements', '0050_export_more_lists'),
+        ('settlements', '0054_payouts_without_a_name'),
     ]
 
     operations = [
