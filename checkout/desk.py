@@ -35,7 +35,9 @@ M = TypeVar("M", bound=Model)
 T = TypeVar("T")
 
 MOST_DECIDED: Final = 200
-SAY_WHY: Final = "Say why, in 5 to 300 characters."
+# Characters of a reason, wherever one is asked for.
+SHORTEST_REASON, LONGEST_REASON = 5, 300
+SAY_WHY: Final = f"Say why, in {SHORTEST_REASON} to {LONGEST_REASON} characters."
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -261,11 +263,11 @@ class ReasonForm(forms.Form):
     """Why somebody decides; it is stored with the decision."""
 
     reason = forms.CharField(
-        min_length=5,
-        max_length=300,
+        min_length=SHORTEST_REASON,
+        max_length=LONGEST_REASON,
         strip=True,
         widget=forms.Textarea(attrs={"rows": 3, "cols": 80, "autofocus": True}),
-        help_text="5 to 300 characters. It is kept with the decision and your name.",
+        help_text=f"{SHORTEST_REASON} to {LONGEST_REASON} characters. It is kept with the decision and your name.",
     )
 
 

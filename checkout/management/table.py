@@ -10,7 +10,6 @@ from django.db.models import Model
 
 from checkout import wiring
 from checkout.loading import Loaded, R, RowsRefused, read_all
-from checkout.management.commands.pause import person
 from checkout.management.csv_file import Row, UnreadableFile, explained, read_rows
 from checkout.management.progress import SlowProgress
 from checkout.management.trail import log_command
@@ -45,7 +44,6 @@ def load_table(
                     named=path.name,
                     shown=path.name,
                     did=f"{loaded.added} {what} added, {loaded.already_there} already there",
-                    by=person(),
                     because=because,
                 )
     except UnreadableFile as error:

@@ -1,4 +1,4 @@
-"""Which statements our banks owe us of which accounts, and which came."""
+"""Which statements our banks owe us of which accounts, which came, and what they say."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -10,14 +10,16 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from checkout import wiring
-from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, in_commit
+from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, badge, in_commit
 from checkout.filters import filter_by_link, month_filter
 from settlements.admin.statements import known_zone
 from settlements.calendar import FEDERAL_RESERVE
 from settlements.expectations import agree_bank_terms
-from settlements.models import BankExpectation, BankTerms
+from settlements.models import BankEntry, BankExpectation, BankStatement, BankTerms, ImportState
 
 # Days before today that may still be owed: what is older is looked for by hand.
 OLDEST: Final = 400
@@ -114,3 +116,75 @@ class BankExpectationAdmin(ReadOnlyAdmin):
     list_filter = ("state", DayFilter, OnFilter, AccountFilter)
     list_select_related = ("statement",)
     ordering = ("-day", "account")
+
+
+@admin.register(BankStatement)
+class BankStatementAdmin(ReadOnlyAdmin):
+    list_display = (
+        "imported_at",
+        "statement_id",
+        "account",
+        "first_day",
+        "last_day",
+        "opening",
+        "movement",
+        "closing",
+        "entries",
+        "shown_state",
+        "reason",
+    )
+    list_display_links = ("statement_id",)
+    ordering = ("-imported_at", "-id")
+    export_name = "bank-statements"
+    total_of = "movement"
+    readonly_fields = ("entries",)
+
+    @admin.display(description="state")
+    def shown_state(self, file: BankStatement) -> SafeString:
+        return badge("proved" if file.state == ImportState.ACCEPTED else "discrepant", file.state)
+
+    @admin.display(description="entries")
+    def entries(self, file: BankStatement) -> SafeString:
+        listed = reverse("admin:settlements_bankentry_changelist")
+        return format_html(
+            '<a href="{}?statement__id__exact={}">{}</a>', listed, file.pk, file.entry_count
+        )
+
+
+# The credits that name a payout, by the bank's value date, else its booking date.
+CreditedFilter = month_filter(
+    "credited",
+    "month in which a payout was credited",
+    lambda first, last: (
+        Q(payout_credit__isnull=False, statement__state=ImportState.ACCEPTED)
+        & (
+            Q(value_on__gte=first, value_on__lte=last)
+            | Q(value_on__isnull=True, booked_on__gte=first, booked_on__lte=last)
+        )
+    ),
+)
+
+
+@admin.register(BankEntry)
+class BankEntryAdmin(ReadOnlyAdmin):
+    list_display = (
+        "booked_on",
+        "value_on",
+        "net",
+        "end_to_end_id",
+        "counterparty",
+        "remittance",
+        "reference",
+        "code",
+        "statement",
+    )
+    list_filter = (CreditedFilter,)
+    list_select_related = ("statement",)
+    ordering = ("-id",)
+    export_name = "bank-entries"
+    total_of = "net"
+    search_fields = ("end_to_end_id",)
+    search_help_text = "The end-to-end id, whole; a payout's own id where the processor sends it"
+
+    def named(self, term: str) -> Q:
+        return Q(end_to_end_id=term.strip())

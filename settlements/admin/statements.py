@@ -1,4 +1,4 @@
-"""Statements: processors' and banks' files, how they got in, the way in by upload, and what is owed.
+"""Processors' files: how they got in, the way in by upload, and what is owed.
 
 An upload is read before anything is stored; what is shown is imported by the same file's SHA-256.
 """
@@ -18,7 +18,6 @@ from django.db.models import Case, Q, Value, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.csrf import csrf_exempt
 
@@ -34,7 +33,7 @@ from checkout.desk import (
     money,
     reason_below,
 )
-from checkout.filters import filter_by_link, month_filter
+from checkout.filters import filter_by_link
 from checkout.lists import Total
 from settlements.admin.booked import in_the_books
 from settlements.arrivals import BANK, Account, AnyStatement
@@ -43,8 +42,6 @@ from settlements.expectations import ZoneStays, agree_terms
 from settlements.formats.lines import SHOWN, Refused, Told, amount
 from settlements.formats.source import Bounds
 from settlements.models import (
-    BankEntry,
-    BankStatement,
     Booking,
     Covers,
     FileState,
@@ -369,78 +366,6 @@ def _shown(found: Any) -> dict[str, Any]:
         "closing": money(statement.closing),
         "aside": [statement.reason] if statement.reason else [],
     }
-
-
-@admin.register(BankStatement)
-class BankStatementAdmin(ReadOnlyAdmin):
-    list_display = (
-        "imported_at",
-        "statement_id",
-        "account",
-        "first_day",
-        "last_day",
-        "opening",
-        "movement",
-        "closing",
-        "entries",
-        "shown_state",
-        "reason",
-    )
-    list_display_links = ("statement_id",)
-    ordering = ("-imported_at", "-id")
-    export_name = "bank-statements"
-    total_of = "movement"
-    readonly_fields = ("entries",)
-
-    @admin.display(description="state")
-    def shown_state(self, file: BankStatement) -> SafeString:
-        return badge("proved" if file.state == ImportState.ACCEPTED else "discrepant", file.state)
-
-    @admin.display(description="entries")
-    def entries(self, file: BankStatement) -> SafeString:
-        listed = reverse("admin:settlements_bankentry_changelist")
-        return format_html(
-            '<a href="{}?statement__id__exact={}">{}</a>', listed, file.pk, file.entry_count
-        )
-
-
-# The credits that name a payout, by the bank's value date, else its booking date.
-CreditedFilter = month_filter(
-    "credited",
-    "month in which a payout was credited",
-    lambda first, last: (
-        Q(payout_credit__isnull=False, statement__state=ImportState.ACCEPTED)
-        & (
-            Q(value_on__gte=first, value_on__lte=last)
-            | Q(value_on__isnull=True, booked_on__gte=first, booked_on__lte=last)
-        )
-    ),
-)
-
-
-@admin.register(BankEntry)
-class BankEntryAdmin(ReadOnlyAdmin):
-    list_display = (
-        "booked_on",
-        "value_on",
-        "net",
-        "end_to_end_id",
-        "counterparty",
-        "remittance",
-        "reference",
-        "code",
-        "statement",
-    )
-    list_filter = (CreditedFilter,)
-    list_select_related = ("statement",)
-    ordering = ("-id",)
-    export_name = "bank-entries"
-    total_of = "net"
-    search_fields = ("end_to_end_id",)
-    search_help_text = "The end-to-end id, whole; a payout's own id where the processor sends it"
-
-    def named(self, term: str) -> Q:
-        return Q(end_to_end_id=term.strip())
 
 
 @admin.register(StatementFile)

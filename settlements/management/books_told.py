@@ -14,9 +14,8 @@ from checkout import wiring
 from checkout.clock import Moment
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
-from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
-from checkout.management.trail import SAY_WHY, log_command
+from checkout.management.trail import SAY_WHY, log_command, person
 from checkout.requeues import BY_COMMAND
 from settlements import books
 from settlements.exports.csv_file import Progress
@@ -82,7 +81,6 @@ def _log(close: BooksClose, *, did: str, because: str | None) -> None:
         named=close.pk,
         shown=str(close),
         did=did,
-        by=person(),
         because=because,
     )
 

@@ -476,7 +476,7 @@ def test_the_command_ends_with_1_and_the_proposal_above_the_limit(world: World) 
     ("words", "told"),
     [
         (["--reason", "ticket 881"], "choose by at least one"),
-        (["--lane", LANE], "--reason is 5 to 300"),
+        (["--lane", LANE], "say why, in 5 to 300 characters"),
         (["--lane", LANE, "--reason", "ticket 881"], "none of the charges found"),
     ],
 )

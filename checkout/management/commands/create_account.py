@@ -7,7 +7,6 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from checkout import wiring
-from checkout.management.commands.pause import person
 from checkout.management.trail import ask_why, log_command
 from checkout.models import Account
 
@@ -45,7 +44,6 @@ class Command(BaseCommand):
                     named=account.pk,
                     shown=name,
                     did="Created",
-                    by=person(),
                     because=reason,
                 )
         self.stdout.write(str(account.id))

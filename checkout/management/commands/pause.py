@@ -1,6 +1,5 @@
 """Stop collection on a lane, a plan, a creator or everywhere, for a while or until resumed."""
 
-import getpass
 import re
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from datetime import timedelta
@@ -13,7 +12,7 @@ from checkout import routing
 from checkout.clock import Moment
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
-from checkout.management.trail import ask_why, log_command
+from checkout.management.trail import ask_why, log_command, person
 from checkout.models import Hold, HoldKind
 from checkout.targets import Target, UnknownTarget, read_target
 
@@ -87,9 +86,4 @@ def end_of(hold: Hold) -> str:
 
 
 def _log(hold: Hold, *, did: str, because: str) -> None:
-    log_command(about=Hold, named=hold.pk, shown=str(hold), did=did, by=person(), because=because)
-
-
-def person() -> str:
-    """Who typed the command, as far as the machine knows."""
-    return f"command line: {getpass.getuser()}"
+    log_command(about=Hold, named=hold.pk, shown=str(hold), did=did, because=because)

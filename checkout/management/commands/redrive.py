@@ -10,7 +10,6 @@ from django.core.management.base import BaseCommand, CommandError
 from checkout import wiring
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
-from checkout.management.commands.pause import person
 from checkout.management.trail import ask_why, log_command
 from checkout.models import Case
 
@@ -46,7 +45,6 @@ def _log(because: str) -> None:
         named="dead letters",
         shown="dead letters",
         did="Asked to send what lies in the dead-letter queue again",
-        by=person(),
         because=because,
     )
 

@@ -10,7 +10,6 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from checkout import outbox, wiring
-from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
 from checkout.management.trail import ask_why, log_command
 from checkout.models import Door, OutboxMessage
@@ -91,7 +90,6 @@ def _log(named: object, *, did: str, because: str) -> None:
         named=named,
         shown=str(named),
         did=did,
-        by=person(),
         because=because,
     )
 

@@ -14,9 +14,8 @@ from checkout.clock import Moment
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
 from checkout.gateways import DeclineClass
-from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
-from checkout.management.trail import log_command
+from checkout.management.trail import SAY_WHY, log_command, person, reason
 from checkout.models import Awaits, BulkRequeue, RequeueOutcome
 from checkout.requeues import Choice, DryRun, Limit, left_of
 
@@ -59,21 +58,22 @@ class Command(BaseCommand):
         parser.add_argument(
             "--until", type=instant, metavar="TIME", help="exhausted before; a day, or a UTC time"
         )
-        parser.add_argument("--reason", default="", help="why; kept with each charge and your name")
+        parser.add_argument(
+            "--reason", type=reason, help="why; kept with each charge and your name"
+        )
         parser.add_argument("--dry-run", action="store_true", help="only show what it would do")
         parser.add_argument("--json", action="store_true", help="print figures as JSON")
 
     def handle(self, *_: Any, **options: Any) -> None:
         choice = Choice(**{name: options[name] for name in vars(Choice())})
-        reason = options["reason"].strip()
-        if not options["dry_run"] and not 5 <= len(reason) <= 300:
-            raise CommandError("--reason is 5 to 300 characters", returncode=COULD_NOT_RUN)
+        if not options["dry_run"] and options["reason"] is None:
+            raise CommandError(SAY_WHY, returncode=COULD_NOT_RUN)
         try:
             if options["dry_run"]:
                 plan = requeues.dry_run(choice=choice, now=wiring.clock().now(), ages=wiring.ages())
                 self.stdout.write(shown(plan, as_json=options["json"]))
                 return
-            run = _requeue(choice, reason)
+            run = _requeue(choice, options["reason"])
         except (requeues.NotChosen, DatabaseAway, Error) as refusal:
             raise CommandError(str(refusal), returncode=COULD_NOT_RUN) from None
         self.stdout.write(done(run, as_json=options["json"]))
@@ -92,14 +92,14 @@ def instant(text: str) -> datetime:
     return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
-def _requeue(choice: Choice, reason: str) -> BulkRequeue:
+def _requeue(choice: Choice, because: str) -> BulkRequeue:
     clock, ages = wiring.clock(), wiring.ages()
 
     def propose(now: Moment) -> BulkRequeue:
         run = requeues.propose(
             choice=choice,
             by=person(),
-            reason=reason,
+            reason=because,
             limit=Limit(**settings.REQUEUE_LIMIT),
             now=now,
             ages=ages,
@@ -120,7 +120,6 @@ def _log(run: BulkRequeue) -> None:
         named=run.pk,
         shown=str(run),
         did=f"{charges(run.count)}, {run.usd} USD",
-        by=run.proposed_by,
         because=run.reason,
     )
 

@@ -10,8 +10,7 @@ from checkout import routing
 from checkout.clock import Moment
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
-from checkout.management.commands.pause import person
-from checkout.management.trail import ask_why, log_command
+from checkout.management.trail import ask_why, log_command, person
 from checkout.models import Hold, HoldKind
 from checkout.targets import Target, UnknownTarget, read_target
 
@@ -69,7 +68,6 @@ def lift_pauses(what: Target, *, because: str, now: Moment) -> list[Hold]:
             named=pause.pk,
             shown=str(pause),
             did=f"Resumed {what}",
-            by=person(),
             because=because,
         )
     return pauses

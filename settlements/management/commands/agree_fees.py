@@ -10,7 +10,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from checkout.management.commands.pause import person
 from checkout.management.trail import ask_why, log_command
 from checkout.money import NotAnAmount, usd
 from settlements.models import FeeTerms
@@ -61,7 +60,6 @@ def _log(lane: str, since: date, because: str) -> None:
         named=agreed.pk,
         shown=str(agreed),
         did="Agreed",
-        by=person(),
         because=because,
     )
 

@@ -11,7 +11,6 @@ from django.core.management.base import BaseCommand, CommandError
 from checkout.clock import Moment
 from checkout.commit import DatabaseAway
 from checkout.desk import in_commit
-from checkout.management.commands.pause import person
 from checkout.management.trail import ask_why, log_command
 from settlements.calendar import FEDERAL_RESERVE, Rule
 from settlements.models import HolidayRule, RouteSchedule, ScheduleInterval
@@ -102,7 +101,6 @@ def _agree(options: dict[str, Any], now: Moment) -> tuple[RouteSchedule, bool]:
             named=default.pk,
             shown=str(default),
             did=f"Agreed: {default.in_words}",
-            by=person(),
             because=options["reason"],
         )
     return default, added

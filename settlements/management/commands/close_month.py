@@ -5,8 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from checkout.management.commands.pause import person
-from checkout.management.trail import reason
+from checkout.management.trail import person, reason
 from settlements import books
 from settlements.management.books_told import close_or_tell, month_of
 from settlements.models import Span

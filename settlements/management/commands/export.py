@@ -14,8 +14,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from checkout import wiring
-from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
+from checkout.management.trail import person
 from settlements.exports.csv_file import EXCEL, PLAIN, RowsDiffer, Written, write_csv
 from settlements.exports.evidence import UnknownCharge, write_evidence
 from settlements.exports.export_list import ExportList, FilterNotTaken, conditions

@@ -16,9 +16,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from checkout import wiring
-from checkout.management.commands.pause import person
 from checkout.management.progress import SlowProgress
-from checkout.management.trail import SAY_WHY, log_command, reason
+from checkout.management.trail import SAY_WHY, log_command, person, reason
 from settlements.arrivals import Account, AnyStatement, TakenIn, take_in
 from settlements.formats import FORMATS
 from settlements.formats.lines import SHOWN, Refused, Told, amount
@@ -141,7 +140,6 @@ def _log(statement: AnyStatement, correction: str, *, because: str | None) -> No
         named=statement.pk,
         shown=str(statement),
         did=correction or f"Imported {statement.file_name}{brought}",
-        by=person(),
         because=because or AS_DELIVERED,
     )
 

@@ -9,7 +9,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from checkout.management.commands.pause import person
 from checkout.management.csv_file import UnreadableFile, explained, read_rows
 from checkout.management.trail import ask_why, log_command
 from settlements.calendar import FEDERAL_RESERVE, federal_reserve_holidays
@@ -47,7 +46,6 @@ class Command(BaseCommand):
                     named=calendar,
                     shown=f"{calendar}, {min(days)} to {max(days)}",
                     did=f"{added} holidays added to {calendar}",
-                    by=person(),
                     because=options["reason"],
                 )
         if options["json"]:
