@@ -23,6 +23,9 @@ from tests.simulation.rules import broken_rules
 from tests.simulation.schedule import Schedule
 
 ROUNDS: Final = 400
+# And as many more for each charge: those of a creator go one after the other, each in two rounds of three
+# receives, and a round of healing is about one of them.
+ROUNDS_A_CHARGE: Final = 8
 # More is the same few charges, for ever.
 SWEPT_MOST: Final = 100
 
@@ -66,14 +69,15 @@ class Healing:
 
     def _come_to_rest(self) -> None:
         world = self.world
-        for _ in range(ROUNDS):
+        most = ROUNDS + ROUNDS_A_CHARGE * Charge.objects.count()
+        for _ in range(most):
             now = moments.ahead(world)
             self._all_there_is_to_do(now)
             if world.broken or not self._goes_on():
                 return
             if world.swept > SWEPT_MOST:
                 raise Restless(f"not at rest, {world.swept} swept in vain: {self._why()}")
-        raise Restless(f"not at rest after {ROUNDS} rounds of healing: {self._why()}")
+        raise Restless(f"not at rest after {most} rounds of healing: {self._why()}")
 
     def _answer_clients(self) -> None:
         """Nobody gives up: each key is asked with until it is answered (R49)."""
