@@ -172,6 +172,27 @@ def test_r48_the_month_leaves_no_remainder_and_leads_to_what_was_corrected(
     assert other.count == 0
 
 
+def test_a_correction_whose_postings_lost_their_charge_is_named(
+    world: World, tmp_path: Path
+) -> None:
+    """It still sums to what was approved, so that the books alone find nothing in it."""
+    landed(world, tmp_path, one_missing)
+    corrected(world, only())
+    entry = LedgerEntry.objects.get(kind=EntryKind.CORRECTED)
+
+    edit(
+        f"UPDATE checkout_ledgerposting SET charge_id = NULL, creator_id = NULL"
+        f" WHERE entry_id = '{entry.pk}'"
+    )
+
+    found(world)
+    named = set(Discrepancy.objects.filter(STANDING).values_list("fingerprint", flat=True))
+    assert named >= {
+        f"payout:amount:{entry.pk}:clearing",
+        f"payout:amount:{entry.pk}:write_off",
+    }
+
+
 # --- What is corrected, and what is not -------------------------------------------------------------------
 
 
