@@ -55,7 +55,7 @@ class Stack:
         return bool(self.service(name)["state"] == "up")
 
     def wait_until_ready(self) -> None:
-        wait_for(self.is_ready, 30, "the stack is up")
+        wait_for(self.is_ready, 60, "the stack is up")
 
     def pids(self) -> list[psutil.Process]:
         """The supervisor, its children and theirs."""
