@@ -24,9 +24,24 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django.db import connection
-from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Sum, When
-from django.db.models.expressions import RawSQL
-from django.db.models.functions import Coalesce
+from django.db.models import (
+    Case,
+    CharField,
+    Count,
+    DecimalField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+    When,
+)
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast, Coalesce, Concat
 
 from checkout import tallies
 from checkout.clock import DAY, start_and_end
@@ -40,11 +55,15 @@ from settlements.models import (
     Code,
     Decision,
     Discrepancy,
+    ImportState,
     Kind,
     LineType,
     MatchedAttempt,
+    MatchedLine,
     Payout,
     PayoutCredit,
+    StatementLine,
+    Way,
 )
 
 FEE_LINES: Final = (LineType.FEE, LineType.DISPUTE_FEE)
@@ -293,18 +312,55 @@ def _corrected(*, first: date, last: date) -> Tally:
     return Tally(found["count"], found["usd"] or NOTHING)
 
 
-def corrected_lines_in(*, first: date, last: date) -> QuerySet[Discrepancy]:
-    """What files say otherwise of captures of these days, and two people corrected in clearing.
+def corrected_lines_in(*, first: date, last: date) -> QuerySet[Any]:
+    """What files say otherwise, and two people corrected in clearing; `part` is what of each these days show.
 
-    By the capture's own day; of a line that is nobody's by the line's. Only while it is found so: what
-    evidence has overtaken counts as the evidence says.
+    A line counts by its own day and the capture by its own: one that was told in the month after puts
+    each of the two months right. Only while it is found so: what evidence has overtaken counts as the
+    evidence says.
     """
-    return Discrepancy.objects.filter(pk__in=RawSQL(_CORRECTED_LINES, [first, last]))  # noqa: S611
+    corrected = Discrepancy.objects.filter(
+        kind=Kind.STATEMENT,
+        cleared_at__isnull=True,
+        resolved_at__isnull=False,
+        proposal__way=Way.CORRECTED,
+    )
+    return corrected.annotate(part=corrected_part(first=first, last=last)).exclude(part=0)
+
+
+def corrected_part(*, first: date, last: date) -> Combinable:
+    """Of a discrepancy: its lines of these days, USD, and the rest of it if its capture is of these days."""
+    named = Concat(Value(f"{Kind.STATEMENT}:{Code.UNMATCHED}:"), Cast("pk", CharField()))
+    by_hand = MatchedLine.objects.filter(line=OuterRef("pk"), in_force=True)
+    code = ExpressionWrapper(OuterRef("code"), CharField())
+    lines = StatementLine.objects.annotate(fingerprint=named, code=code).filter(
+        # Of several lines that name the same stranger each is a discrepancy of its own.
+        ~Q(code=Code.UNMATCHED) | Q(fingerprint=OuterRef("fingerprint")),
+        ~Exists(by_hand),
+        key=OuterRef("key"),
+        type=LineType.CHARGE,
+        statement__state=ImportState.ACCEPTED,
+    )
+    of_these_days = lines.filter(on_lane_days(first=first, last=last, lane="statement__lane"))
+    ends = Coalesce("charge__attempts__booked_at", "charge__attempts__ended_at")
+    own = Discrepancy.objects.annotate(attempt=F("charge__attempts__pk"), at=ends)
+    captured = own.filter(
+        on_lane_days(first=first, last=last, at="at"), pk=OuterRef("pk"), attempt=F("key")
+    )
+    rest = Case(
+        When(Exists(captured), then=F("difference") - _gross_of(lines)), default=Value(NOTHING)
+    )
+    return _gross_of(of_these_days) + rest
+
+
+def _gross_of(lines: QuerySet[Any]) -> Combinable:
+    sums = lines.order_by().values("key").annotate(usd=Sum("gross")).values("usd")
+    return Coalesce(Subquery(sums), Value(NOTHING), output_field=DecimalField())
 
 
 def _corrected_lines(*, first: date, last: date) -> Tally:
     found = corrected_lines_in(first=first, last=last)
-    sums = found.aggregate(count=Count("pk"), usd=Sum("difference"))
+    sums = found.aggregate(count=Count("pk"), usd=Sum("part"))
     return Tally(sums["count"], sums["usd"] or NOTHING)
 
 
@@ -319,23 +375,6 @@ def _rows(sql: str, **values: Any) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
 
-
-# Those that stand so now, by their partial index; each capture, or line of nobody, by its key.
-_CORRECTED_LINES: Final = """
-    WITH zones AS MATERIALIZED (
-      SELECT lane, settlements_statement_zone(lane) AS zone FROM settlements_statementterms
-    )
-    SELECT d.id
-    FROM settlements_discrepancy d
-    JOIN settlements_proposal p ON p.id = d.proposal_id AND p.way = 'corrected'
-    LEFT JOIN zones z ON z.lane = d.lane
-    LEFT JOIN settlements_statementline l
-      ON l.id = CASE WHEN d.code = 'unmatched' THEN split_part(d.fingerprint, ':', 3)::bigint END
-    LEFT JOIN checkout_attempt a ON a.id = d.key AND d.code <> 'unmatched'
-    WHERE d.kind = 'statement' AND d.cleared_at IS NULL AND d.resolved_at IS NOT NULL
-      AND (coalesce(l.booked_at, a.booked_at, a.ended_at) AT TIME ZONE coalesce(z.zone, 'UTC'))::date
-        BETWEEN %s AND %s
-"""
 
 # By lane-days: does an accepted file cover that day, as the comparison and home see it?
 _CAPTURED: Final = """

@@ -29,7 +29,7 @@ from checkout.desk import (
     in_commit,
 )
 from checkout.filters import filter_by_link, filter_by_person, fixed_filter
-from checkout.lists import MOST_COUNTED
+from checkout.lists import MOST_COUNTED, Total
 from checkout.models import Charge
 from checkout.page import in_snapshot, month_named
 from checkout.targets import creators_named
@@ -40,7 +40,7 @@ from settlements.causes import Cause, cause_named, free_of, groups_of_one_cause
 from settlements.clues import clues_of
 from settlements.explaining import explain
 from settlements.models import STANDING, DeskAction, Discrepancy, Kind, Proposal, Way, ways_of
-from settlements.month import corrected_lines_in
+from settlements.month import corrected_lines_in, corrected_part
 from settlements.roles import ANALYST
 
 # Seconds: ten thousand are locked and written down in one transaction.
@@ -100,6 +100,7 @@ CorrectedFilter = filter_by_link(
     "corrected, captures of",
     lambda month: Q(pk__in=corrected_lines_in(first=month[0], last=month[1]).values("pk")),
     read=month_named,
+    total=lambda month: Total(corrected_part(first=month[0], last=month[1]), "of these days"),
 )
 WhoseFilter = filter_by_person(
     "whose",

@@ -1,6 +1,7 @@
 """What a statement says otherwise is corrected in clearing by two people, which is 0.00 once all has landed."""
 
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
@@ -11,7 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from checkout import ledger
+from checkout.gateways import DeclineClass, Declined
 from checkout.models import Attempt, EntryKind, LedgerAccount, LedgerEntry
+from processor.statement import Capture, render
 from settlements import reconciliation, resolving
 from settlements.causes import Cause, free_of
 from settlements.clues import clues_of
@@ -31,6 +34,7 @@ from settlements.roles import ANALYST, APPROVER
 from tests.factories import LANE, World
 from tests.factories_corrections import (
     DAY,
+    LEFT,
     WHY,
     Told,
     approved,
@@ -45,12 +49,13 @@ from tests.factories_corrections import (
     one_twice,
     opened_again,
     proposed,
+    proved,
     true,
 )
 from tests.factories_matches import approved_match, doubtful, paid, proposed_match, told
 from tests.factories_payouts import with_lines
 from tests.factories_roles import member, pages_at
-from tests.factories_settlements import edit, statement_text, take_in
+from tests.factories_settlements import captures, edit, statement_text, take_in
 
 pytestmark = pytest.mark.django_db
 A = LedgerAccount
@@ -170,6 +175,59 @@ def test_r48_the_month_leaves_no_remainder_and_leads_to_what_was_corrected(
     assert (printed.count, printed.usd) == (line.count, line.usd) == (1, row.difference)
     other = client.get(line.link.replace("2026-01", "2026-02")).context["printed"]
     assert other.count == 0
+
+
+def in_february(known: list[Capture]) -> list[Capture]:
+    return [replace(each, booked_at=each.booked_at + timedelta(days=1)) for each in known]
+
+
+def again_in_february(known: list[Capture]) -> list[Capture]:
+    return [*known, *in_february(one_twice(known)[-1:])]
+
+
+def declined_in_february(known: list[Capture]) -> list[Capture]:
+    return [*known, *in_february(one_declined(known)[-1:])]
+
+
+def less_in_february(known: list[Capture]) -> list[Capture]:
+    first, *others = one_by("-0.03")(known)
+    return [*in_february([first]), *others]
+
+
+@pytest.mark.parametrize(
+    ("tells", "parts"),
+    [
+        (again_in_february, ["0.00", "19.99"]),
+        (declined_in_february, ["0.00", "19.99"]),
+        (less_in_february, ["-19.99", "19.96"]),
+    ],
+)
+def test_r48_a_line_of_the_month_after_leaves_no_remainder_in_either(
+    world: World, tmp_path: Path, tells: Told, parts: list[str]
+) -> None:
+    """The capture is of January 31, the line of February 1: each counts in its own month."""
+    paid(world), paid(world)
+    world.gateway.answers = [lambda _: Declined(DeclineClass.FUNDS, "insufficient_funds")]
+    paid(world)
+    world.clock.forward(days=3, seconds=3 * 3600)
+    lines = tells(captures(Attempt.objects.filter(lane=LANE).order_by("id")))
+    text = render(account=LANE, captures=lines, first=DAY, last=LEFT)
+    take_in(text, world=world, folder=tmp_path)
+    proved(world)
+    found(world)
+
+    corrected(world, only())
+
+    client = member(ANALYST)
+    for first, last, part in (
+        (date(2026, 1, 1), date(2026, 1, 31), Decimal(parts[0])),
+        (date(2026, 2, 1), date(2026, 2, 28), Decimal(parts[1])),
+    ):
+        month = landed_in(first=first, last=last)
+        assert (month.remainder, month.corrected_lines.usd) == (Decimal(0), part)
+        address = f"/admin/settlements/discrepancy/?corrected={first:%Y-%m}"
+        printed = client.get(address).context["printed"]
+        assert (printed.count, printed.usd) == (int(part != 0), part)
 
 
 def test_a_correction_whose_postings_lost_their_charge_is_named(
