@@ -20,7 +20,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -38,6 +38,28 @@ MOST_DECIDED: Final = 200
 # Characters of a reason, wherever one is asked for.
 SHORTEST_REASON, LONGEST_REASON = 5, 300
 SAY_WHY: Final = f"Say why, in {SHORTEST_REASON} to {LONGEST_REASON} characters."
+
+
+class ReasonForm(forms.Form):
+    """Why somebody decides; it is stored with the decision."""
+
+    reason = forms.CharField(
+        min_length=SHORTEST_REASON,
+        max_length=LONGEST_REASON,
+        strip=True,
+        widget=forms.Textarea(attrs={"rows": 3, "cols": 80, "autofocus": True}),
+        help_text=f"{SHORTEST_REASON} to {LONGEST_REASON} characters. It is kept with the decision and your name.",
+    )
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a person is asked before an action: its name, what will happen, and the button's word."""
+
+    action: str
+    title: str
+    consequence: str
+    verb: str
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -164,6 +186,50 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return bool(request.user.has_perm(right))
 
 
+class AskingAdmin(ReadOnlyAdmin):
+    """A list to which a person adds through one question, which has a page and a reason.
+
+    A desk names its question and its form, and says in `answer` what a valid form does.
+    """
+
+    question: ClassVar[Question]
+    form_class: ClassVar[type[ReasonForm]]
+
+    def answer(self, request: HttpRequest, form: ReasonForm) -> None:
+        """Do what was answered and tell it, or say beside a field of the form what refuses it."""
+        raise NotImplementedError
+
+    def get_urls(self) -> list[URLPattern]:
+        action = self.question.action
+        name = f"{self.opts.app_label}_{self.opts.model_name}_{action}"
+        view = self.admin_site.admin_view(self.ask_view)
+        return [path(f"{action}/", view, name=name), *super().get_urls()]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        question = self.question if self.has_decide_permission(request) else None
+        return super().changelist_view(request, {"question": question, **(extra_context or {})})
+
+    def ask_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask until the answer is taken, then go back to the list."""
+        if not self.has_decide_permission(request):
+            raise PermissionDenied
+        form = self.form_class(request.POST or None)
+        if form.is_valid():
+            self.answer(request, form)
+            if not form.errors:
+                listed = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
+                return HttpResponseRedirect(reverse(listed))
+        context = self.admin_site.each_context(request) | {
+            "title": self.question.title,
+            "question": self.question,
+            "form": form,
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "admin/decide.html", context)
+
+
 def printed(found: Any) -> Printed:
     """What a list (Django's ChangeList) prints of itself."""
     paginator = found.paginator
@@ -259,33 +325,11 @@ def instant(moment: datetime | None) -> str:
     return "—" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-class ReasonForm(forms.Form):
-    """Why somebody decides; it is stored with the decision."""
-
-    reason = forms.CharField(
-        min_length=SHORTEST_REASON,
-        max_length=LONGEST_REASON,
-        strip=True,
-        widget=forms.Textarea(attrs={"rows": 3, "cols": 80, "autofocus": True}),
-        help_text=f"{SHORTEST_REASON} to {LONGEST_REASON} characters. It is kept with the decision and your name.",
-    )
-
-
 def reason_below(*, auto_id: str = "id_%s") -> ReasonForm:
     """The question at the end of a page that is to be read first: it opens at its top."""
     form = ReasonForm(auto_id=auto_id)
     del form.fields["reason"].widget.attrs["autofocus"]
     return form
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a person is asked before an action: its name, what will happen, and the button's word."""
-
-    action: str
-    title: str
-    consequence: str
-    verb: str
 
 
 def decide(

@@ -7,16 +7,13 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from checkout import routing, wiring
 from checkout.admin.charges import LaneFilter
-from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, badge, decide, in_commit
+from checkout.desk import AskingAdmin, Question, ReadOnlyAdmin, ReasonForm, badge, decide, in_commit
 from checkout.models import Hold, HoldKind, HoldScope, Plan, RoutingRule
 from checkout.targets import Target, read_target
 
@@ -84,7 +81,15 @@ class RoutingRuleAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Hold)
-class HoldAdmin(ReadOnlyAdmin):
+class HoldAdmin(AskingAdmin):
+    question = Question(
+        action="place",
+        title="Place a hold or a pause",
+        consequence="Nothing of the target is charged meanwhile. It uses up no attempt and no "
+        "round; what is due is dispatched again afterwards.",
+        verb="Place it",
+    )
+    form_class = PlaceHoldForm
     list_display = ("placed_at", "shown_state", "kind", "what", "reason", "placed_by", "until")
     list_filter = ("kind", "scope")
     ordering = ("-placed_at", "-id")
@@ -121,40 +126,9 @@ class HoldAdmin(ReadOnlyAdmin):
             refusals=(routing.UnknownHold,),
         )
 
-    def get_urls(self) -> list[URLPattern]:
-        place = path(
-            "place/", self.admin_site.admin_view(self.place_view), name="checkout_hold_place"
-        )
-        return [place, *super().get_urls()]
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        context = {"may_place": self.has_decide_permission(request), **(extra_context or {})}
-        return super().changelist_view(request, context)
-
-    def place_view(self, request: HttpRequest) -> HttpResponse:
+    def answer(self, request: HttpRequest, form: ReasonForm) -> None:
         """Place a hold or a pause on all, a lane or a plan; creators have their own list's action."""
-        if not self.has_decide_permission(request):
-            raise PermissionDenied
-        form = PlaceHoldForm(request.POST or None)
-        if form.is_valid():
-            target = read_target(form.cleaned_data["target"], lanes=settings.LANES)
-            hold = place_hold(target, form.cleaned_data, request.user.get_username())
-            self.log_addition(request, hold, f"Placed: {hold.reason}")
-            self.message_user(request, f"Stopped: {target} ({hold.reason})", messages.SUCCESS)
-            return HttpResponseRedirect(reverse("admin:checkout_hold_changelist"))
-        question = Question(
-            action="place",
-            title="Place a hold or a pause",
-            consequence="Nothing of the target is charged meanwhile. It uses up no attempt and no "
-            "round; what is due is dispatched again afterwards.",
-            verb="Place it",
-        )
-        context = self.admin_site.each_context(request) | {
-            "title": question.title,
-            "question": question,
-            "form": form,
-            "opts": self.opts,
-        }
-        return TemplateResponse(request, "admin/decide.html", context)
+        target = read_target(form.cleaned_data["target"], lanes=settings.LANES)
+        hold = place_hold(target, form.cleaned_data, request.user.get_username())
+        self.log_addition(request, hold, f"Placed: {hold.reason}")
+        self.message_user(request, f"Stopped: {target} ({hold.reason})", messages.SUCCESS)

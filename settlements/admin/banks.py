@@ -5,16 +5,14 @@ from typing import Any, Final
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout import wiring
-from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, badge, in_commit
+from checkout.desk import AskingAdmin, Question, ReadOnlyAdmin, ReasonForm, badge, in_commit
 from checkout.filters import filter_by_link, month_filter
 from settlements.admin.statements import known_zone
 from settlements.calendar import FEDERAL_RESERVE
@@ -75,39 +73,20 @@ class BankTermsForm(ReasonForm):
 
 
 @admin.register(BankTerms)
-class BankTermsAdmin(ReadOnlyAdmin):
+class BankTermsAdmin(AskingAdmin):
+    question = AGREE
+    form_class = BankTermsForm
     list_display = ("account", "from_day", "calendar", "time_zone", "due_days", "due_time")
     list_display_links = None
     ordering = ("account",)
 
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.agree_view)
-        return [path("agree/", view, name="settlements_bankterms_agree"), *super().get_urls()]
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        context = {"may_agree": self.has_decide_permission(request), **(extra_context or {})}
-        return super().changelist_view(request, context)
-
-    def agree_view(self, request: HttpRequest) -> HttpResponse:
-        """Set an account's terms, with a reason."""
-        if not self.has_decide_permission(request):
-            raise PermissionDenied
-        form = BankTermsForm(request.POST or None)
-        if form.is_valid():
-            said = {name: form.cleaned_data[name] for name in form.cleaned_data if name != "reason"}
-            terms = in_commit(lambda _: agree_bank_terms(**said))
-            self.log_change(request, terms, f"{terms}: {form.cleaned_data['reason']}")
-            self.message_user(request, f"Set: {terms}", messages.SUCCESS)
-            return HttpResponseRedirect(reverse("admin:settlements_bankterms_changelist"))
-        context = self.admin_site.each_context(request) | {
-            "title": AGREE.title,
-            "question": AGREE,
-            "form": form,
-            "opts": self.opts,
-        }
-        return TemplateResponse(request, "admin/decide.html", context)
+    def answer(self, request: HttpRequest, form: ReasonForm) -> None:
+        """Set an account's terms."""
+        said = dict(form.cleaned_data)
+        because = said.pop("reason")
+        terms = in_commit(lambda _: agree_bank_terms(**said))
+        self.log_change(request, terms, f"{terms}: {because}")
+        self.message_user(request, f"Set: {terms}", messages.SUCCESS)
 
 
 @admin.register(BankExpectation)

@@ -5,14 +5,11 @@ from typing import Any, Final
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest
 
 from checkout import wiring
 from checkout.clock import Moment
-from checkout.desk import Question, ReadOnlyAdmin, ReasonForm, in_commit
+from checkout.desk import AskingAdmin, Question, ReasonForm, in_commit
 from settlements.calendar import FEDERAL_RESERVE, Rule
 from settlements.models import HolidayRule, RouteSchedule, ScheduleInterval
 from settlements.settling import (
@@ -102,7 +99,9 @@ class DefaultForm(ReasonForm):
 
 
 @admin.register(RouteSchedule)
-class RouteScheduleAdmin(ReadOnlyAdmin):
+class RouteScheduleAdmin(AskingAdmin):
+    question = AGREE
+    form_class = DefaultForm
     list_display = (
         "shown_lane",
         "valid_from",
@@ -118,32 +117,8 @@ class RouteScheduleAdmin(ReadOnlyAdmin):
     def shown_lane(self, default: RouteSchedule) -> str:
         return default.lane or "any lane"
 
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.agree_view)
-        return [path("agree/", view, name="settlements_routeschedule_agree"), *super().get_urls()]
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        context = {"may_agree": self.has_decide_permission(request), **(extra_context or {})}
-        return super().changelist_view(request, context)
-
-    def agree_view(self, request: HttpRequest) -> HttpResponse:
-        """Agree on a lane's default from a day on, with a reason; another one is another row."""
-        if not self.has_decide_permission(request):
-            raise PermissionDenied
-        form = DefaultForm(request.POST or None)
-        if form.is_valid() and self._agree(request, form):
-            return HttpResponseRedirect(reverse("admin:settlements_routeschedule_changelist"))
-        context = self.admin_site.each_context(request) | {
-            "title": AGREE.title,
-            "question": AGREE,
-            "form": form,
-            "opts": self.opts,
-        }
-        return TemplateResponse(request, "admin/decide.html", context)
-
-    def _agree(self, request: HttpRequest, form: DefaultForm) -> bool:
+    def answer(self, request: HttpRequest, form: ReasonForm) -> None:
+        """Agree on a lane's default from a day on; another one is another row."""
         said = dict(form.cleaned_data)
         because, lane, day = (said.pop(name) for name in ("reason", "lane", "valid_from"))
 
@@ -158,7 +133,6 @@ class RouteScheduleAdmin(ReadOnlyAdmin):
             default, added = in_commit(agree)
         except tuple(FIELDS) as refused:
             form.add_error(FIELDS[type(refused)], str(refused))
-            return False
+            return
         text = f"Agreed: {default}" if added else f"{default} was agreed before; nothing changed"
         self.message_user(request, text, messages.SUCCESS if added else messages.INFO)
-        return True

@@ -24,6 +24,7 @@ from django.views.decorators.csrf import csrf_exempt
 from checkout import wiring
 from checkout.desk import (
     SAY_WHY,
+    AskingAdmin,
     Question,
     ReadOnlyAdmin,
     ReadOnlyInline,
@@ -417,47 +418,20 @@ class TermsForm(ReasonForm):
 
 
 @admin.register(StatementTerms)
-class StatementTermsAdmin(ReadOnlyAdmin):
+class StatementTermsAdmin(AskingAdmin):
+    question = Question(
+        action="agree",
+        title="Set a lane's statement terms",
+        consequence="They concern the days that come; days already expected keep their due time.",
+        verb="Set them",
+    )
+    form_class = TermsForm
     list_display = ("lane", "covers", "time_zone", "due_days", "due_time")
     list_display_links = None
     ordering = ("lane",)
 
-    def get_urls(self) -> list[URLPattern]:
-        agree = path(
-            "agree/",
-            self.admin_site.admin_view(self.agree_view),
-            name="settlements_statementterms_agree",
-        )
-        return [agree, *super().get_urls()]
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        context = {"may_agree": self.has_decide_permission(request), **(extra_context or {})}
-        return super().changelist_view(request, context)
-
-    def agree_view(self, request: HttpRequest) -> HttpResponse:
-        """Set a lane's terms, with a reason; days expected already keep their due time."""
-        if not self.has_decide_permission(request):
-            raise PermissionDenied
-        form = TermsForm(request.POST or None)
-        if form.is_valid() and self._agree(request, form):
-            return HttpResponseRedirect(reverse("admin:settlements_statementterms_changelist"))
-        question = Question(
-            action="agree",
-            title="Set a lane's statement terms",
-            consequence="They concern the days that come; days already expected keep their due time.",
-            verb="Set them",
-        )
-        context = self.admin_site.each_context(request) | {
-            "title": question.title,
-            "question": question,
-            "form": form,
-            "opts": self.opts,
-        }
-        return TemplateResponse(request, "admin/decide.html", context)
-
-    def _agree(self, request: HttpRequest, form: TermsForm) -> bool:
+    def answer(self, request: HttpRequest, form: ReasonForm) -> None:
+        """Set a lane's terms; days expected already keep their due time."""
         said = form.cleaned_data
         try:
             terms = in_commit(
@@ -471,7 +445,6 @@ class StatementTermsAdmin(ReadOnlyAdmin):
             )
         except ZoneStays as refused:
             form.add_error("time_zone", str(refused))
-            return False
+            return
         self.log_change(request, terms, f"{terms}: {said['reason']}")
         self.message_user(request, f"Set: {terms}", messages.SUCCESS)
-        return True
