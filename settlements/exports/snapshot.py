@@ -63,7 +63,7 @@ def head_of(wanted: ExportList, given: Mapping[str, str]) -> Head:
     """
     usd = f"coalesce({wanted.sum}, 0.00)" if wanted.sum else "NULL"
     rows = _from_where(wanted, given)
-    query = f"SELECT now(), count(*), {usd} FROM {rows}"  # noqa: S608  of lists.py alone
+    query = f"SELECT now(), count(*), {usd} FROM {rows}"  # noqa: S608  of an ExportList, never of a person
     with connection.cursor() as cursor:
         cursor.execute(query, given)
         as_of, count, total = cursor.fetchone()
@@ -116,7 +116,7 @@ def rows_of(
     )
     rows = f"{_from_where(wanted, given)} ORDER BY {wanted.order}"
     connection.ensure_connection()
-    query = f"SELECT {columns} FROM {rows}"  # noqa: S608  of lists.py alone
+    query = f"SELECT {columns} FROM {rows}"  # noqa: S608  of an ExportList, never of a person
     return ClientCursor(connection.connection).mogrify(query, given)
 
 

@@ -60,13 +60,7 @@ class RouteSchedule(models.Model):
     @property
     def rule(self) -> Rule:
         """The default as the calendar reads it."""
-        return Rule(
-            interval=self.interval,
-            anchor_days=tuple(self.anchor_days),
-            delay_days=self.delay_days,
-            holiday_rule=self.holiday_rule,
-            calendar=self.calendar,
-        )
+        return _rule_of(self)
 
 
 class SettlementSchedule(models.Model):
@@ -118,13 +112,17 @@ class SettlementSchedule(models.Model):
     @property
     def rule(self) -> Rule:
         """The version as the calendar reads it."""
-        return Rule(
-            interval=self.interval,
-            anchor_days=tuple(self.anchor_days),
-            delay_days=self.delay_days,
-            holiday_rule=self.holiday_rule,
-            calendar=self.calendar,
-        )
+        return _rule_of(self)
+
+
+def _rule_of(row: RouteSchedule | SettlementSchedule) -> Rule:
+    return Rule(
+        interval=row.interval,
+        anchor_days=tuple(row.anchor_days),
+        delay_days=row.delay_days,
+        holiday_rule=row.holiday_rule,
+        calendar=row.calendar,
+    )
 
 
 class Holiday(models.Model):
