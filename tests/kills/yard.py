@@ -378,16 +378,19 @@ def clean_tables() -> None:
 @contextmanager
 def complaints(yard: Yard) -> Iterator[None]:
     """What the product logs as an error is a violation: nothing may hide behind `logger.exception`."""
-    logger, handler = logging.getLogger("checkout"), Complaints(yard)
-    before = logger.propagate, logger.level
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(logging.ERROR)
+    handler = Complaints(yard)
+    loggers = [logging.getLogger(name) for name in ("checkout", "settlements")]
+    before = [(logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.propagate, logger.level = before
+        for logger, (propagate, level) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate, logger.level = propagate, level
 
 
 class Complaints(logging.Handler):
