@@ -60,6 +60,8 @@ def read_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not arguments.seeds + arguments.alone:
         parser.error("no schedule is left to run: give --seeds or --alone")
+    if not arguments.failures:
+        parser.error("--failures 0 would stop before the first schedule: give 1 or more")
     return arguments
 
 
@@ -116,7 +118,9 @@ def ended(outcome: Outcome, arguments: argparse.Namespace) -> int:
         say(f"{campaign.keep(outcome.failed)} added to {campaign.REGRESSIONS.name}")
     if outcome.interrupted:
         return 130
-    return 1 if outcome.failed else 0
+    if outcome.is_short:
+        say("a process of the campaign ended before its schedules did")
+    return 1 if outcome.failed or outcome.is_short else 0
 
 
 def one(arguments: argparse.Namespace) -> int:

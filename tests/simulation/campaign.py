@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -49,12 +49,20 @@ class Outcome:
     asked: int
     done: int = 0
     failed: list[Result] = field(default_factory=list)
+    # What failed by its plan, until it was made shorter: a campaign may end before that.
+    longer: dict[Plan, Result] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     numbers: Counter[str] = field(default_factory=Counter)
     traces: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     cpu: float = 0.0
     interrupted: bool = False
+    out_of_time: bool = False
+
+    @property
+    def is_short(self) -> bool:
+        """Schedules were not run, and nobody ended the campaign: a process of it is gone."""
+        return self.done < self.asked and not (self.failed or self.out_of_time or self.interrupted)
 
     @property
     def rate(self) -> float:
@@ -66,6 +74,14 @@ class Outcome:
         self.faults.update(result.faults)
         self.numbers.update(result.numbers)
         self.traces[result.plan.as_json()] = result.trace
+        if result.violations:
+            self.longer[result.plan] = result
+
+    def fail(self, plan: Plan, short: Result) -> None:
+        """What failed there, as short as it was found, is told once."""
+        self.longer.pop(plan, None)
+        self.failed.append(short)
+        tell(short)
 
     def as_json(self) -> str:
         return json.dumps(
@@ -86,25 +102,10 @@ class Outcome:
 
 def run(campaign: Campaign) -> Outcome:
     """Run it and say on the way how far it is; stops early after `failures` or `minutes`."""
-    outcome, begun, told = Outcome(asked=len(campaign.plans)), time.monotonic(), 0.0
-    before = _servers_cpu()
+    outcome, before = Outcome(asked=len(campaign.plans)), _servers_cpu()
     workers = _start(campaign)
     try:
-        for kind, value in _said(workers):
-            outcome.seconds = time.monotonic() - begun
-            if kind == "cpu":
-                outcome.cpu += value
-            elif kind == "result":
-                outcome.take(value)
-            else:
-                outcome.failed.append(value)
-                tell(value)
-            if outcome.seconds - told > PROGRESS_SECONDS or outcome.done == outcome.asked:
-                told = outcome.seconds
-                progress(outcome)
-            late = outcome.seconds > campaign.minutes * 60
-            if late or len(outcome.failed) >= campaign.failures:
-                break
+        follow(campaign, outcome, _said(workers))
     except KeyboardInterrupt:
         outcome.interrupted = True
     finally:
@@ -112,7 +113,33 @@ def run(campaign: Campaign) -> Outcome:
             process.terminate()
             process.join()
         outcome.cpu += _servers_cpu() - before
+    tell_the_rest(outcome)
     return outcome
+
+
+def follow(campaign: Campaign, outcome: Outcome, said: Iterable[tuple[str, Any]]) -> None:
+    """Count what the processes say until all of them have ended, or the campaign's bounds are met."""
+    begun, told = time.monotonic(), 0.0
+    for kind, value in said:
+        outcome.seconds = time.monotonic() - begun
+        if kind == "cpu":
+            outcome.cpu += value
+        elif kind == "result":
+            outcome.take(value)
+        else:
+            outcome.fail(*value)
+        if outcome.seconds - told > PROGRESS_SECONDS or outcome.done == outcome.asked:
+            told = outcome.seconds
+            progress(outcome)
+        outcome.out_of_time = outcome.seconds > campaign.minutes * 60
+        if outcome.out_of_time or len(outcome.failed) >= campaign.failures:
+            return
+
+
+def tell_the_rest(outcome: Outcome) -> None:
+    """What failed and was not made shorter in time is a failure all the same."""
+    for plan, result in list(outcome.longer.items()):
+        outcome.fail(plan, result)
 
 
 def _start(campaign: Campaign) -> list[tuple[Any, Connection]]:
@@ -151,12 +178,16 @@ def _work(database: str, plans: Sequence[Plan], said: Connection, shrink_seconds
     with Simulation() as simulation:
         for plan in plans:
             before = _cpu()
-            result = simulation.run(plan)
+            try:
+                result = simulation.run(plan)
+            except Exception as error:  # noqa: BLE001  a turn that is stuck keeps its locks: nothing can follow
+                said.send(("failed", (plan, simulation.broken_by(plan, error))))
+                break
             said.send(("cpu", _cpu() - before))
             said.send(("result", result))
             if result.violations:
                 short = shortest(simulation, plan, seconds=shrink_seconds)
-                said.send(("failed", short if short.violations else result))
+                said.send(("failed", (plan, short if short.violations else result)))
     said.close()
 
 
@@ -216,6 +247,9 @@ def summary(outcome: Outcome) -> str:
         "schedules in which each fault struck: "
         + ", ".join(f"{n} {outcome.numbers[n]}" for n in FAULTS if outcome.numbers[n]),
     ]
+    left = outcome.asked - outcome.done
+    if left:
+        lines.append(f"not run: {left} of {outcome.asked}{', out of time' * outcome.out_of_time}")
     return "\n".join([*lines, *([f"never struck: {', '.join(never)}"] if never else [])])
 
 

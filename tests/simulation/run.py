@@ -82,6 +82,13 @@ class Simulation:
         except Exception as error:  # noqa: BLE001  a defect, found in healing
             return [*world.broken, f"healing raised {error!r}"]
 
+    def broken_by(self, plan: Plan, error: Exception) -> Result:
+        """How far a schedule came that ended by an exception of its scheduler."""
+        how, world = [f"the schedule raised {error!r}"], self.world
+        if world is None:
+            return Result(plan, how, "", {}, [])
+        return Result(plan, how, world.trace, world.faults, list(world.lines))
+
     def __enter__(self) -> "Simulation":
         self._loggers = {
             name: (logging.getLogger(name), logging.getLogger(name).propagate)
