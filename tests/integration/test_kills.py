@@ -7,20 +7,25 @@ R20, R31, R33, R44, R49, R55; faults F1 to F7, F10, F11, F15, F18, F25.
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import IntegrityError, OperationalError, ProgrammingError
 
 from checkout import failpoints, outbox
+from checkout.commit import DatabaseAway
 from checkout.failpoints import failpoint
 from checkout.messages import Acknowledged
-from checkout.models import Door
+from checkout.models import Charge, Door, Plan
 from tests.kills.campaign import run_place
-from tests.kills.crashes import run_crashes
+from tests.kills.crashes import Acknowledged as Acknowledgements
+from tests.kills.crashes import is_of_a_crash, lost, run_crashes
 from tests.kills.forks import NotKilled, fork, killed_at, serve
 from tests.kills.places import PLACES, Place
 from tests.kills.storms import run_storm
-from tests.kills.yard import Yard
+from tests.kills.yard import PRICE, Yard
 from tests.stack import HOME
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -115,6 +120,66 @@ def test_a_missing_defence_is_seen(place: Place, said: str) -> None:
     row = run_place(place, times=1)
 
     assert any(said in sentence for sentence in row.violations), row.violations
+
+
+def test_a_message_acknowledged_without_its_outcome_is_lost() -> None:
+    """F18: neither an attempt nor its outcome survived, and the queue has forgotten the message."""
+    yard = Yard(seed=3)
+    charge = Charge.objects.get(pk=yard.dispatched(token="approve"))
+    told = Acknowledgements(yard)
+    told.dispatches.add((charge.pk, charge.round, charge.dispatch))
+
+    assert [sentence for sentence in lost(yard, told) if str(charge.pk) in sentence]
+
+    yard.receive(charge.pk)
+
+    assert list(lost(yard, told)) == []
+    yard.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OperationalError("the connection was lost"), True),
+        (psycopg.OperationalError("the connection was lost"), True),
+        (DatabaseAway("no commit within 5 s"), True),
+        (IntegrityError("duplicate key"), False),
+        (ProgrammingError("no such column"), False),
+        (psycopg.errors.UniqueViolation("duplicate key"), False),
+        (ValueError("a defect"), False),
+        (None, False),
+    ],
+    ids=repr,
+)
+def test_a_broken_rule_is_no_loss_of_the_database(
+    error: BaseException | None, expected: bool
+) -> None:
+    assert is_of_a_crash(error) is expected
+
+
+def test_a_charge_that_is_short_is_seen_though_all_the_books_agree() -> None:
+    """I3: price, charge, capture and books may all be three cents short together."""
+    yard = Yard(seed=4)
+    Plan.objects.update(price=PRICE - Decimal("0.03"))
+    charge_id = yard.dispatched(token="approve")
+    yard.receive(charge_id)
+
+    found = yard.violations()
+
+    assert f"charges: charge {charge_id} is over 19.96, not 19.99" in found
+    assert f"charges: charge {charge_id} was captured with 19.96, not 19.99" in found
+
+
+def test_an_answer_that_should_not_be_is_a_violation() -> None:
+    yard = Yard(seed=5)
+    key = yard.new_order()
+    yard.outside.orders[key] = {"plan": "monthly"}
+
+    yard.post(key)
+
+    [complaint] = yard.outside.complaints
+    assert complaint.startswith(f"{key}: 422")
+    yard.close()
 
 
 def test_a_child_that_comes_to_its_end_is_no_kill() -> None:

@@ -38,10 +38,10 @@ TELLS: Final = {
 
 def violations(yard: "Yard") -> list[str]:
     """Every sentence says what is wrong; none is what a test wants."""
-    found = list(yard.outside.complaints)
+    found = []
     for look_at in (requests, processor, attempts, charges, books, events, rest, compared):
         found += [f"{look_at.__name__}: {sentence}" for sentence in look_at(yard)]
-    return found
+    return [*yard.outside.complaints, *found]
 
 
 def requests(yard: "Yard") -> Iterator[str]:
@@ -94,9 +94,13 @@ def attempts(yard: "Yard") -> Iterator[str]:
         yield f"the journal's capture {reference} of {amount} is no attempt of ours"
 
 
-def charges(_: "Yard") -> Iterator[str]:
-    """I3, I6: succeeded with one applied capture, three counted attempts a round; all at rest."""
-    for pk, state, awaits, captures, counted in _rows(_CHARGES):
+def charges(yard: "Yard") -> Iterator[str]:
+    """I3, I6: succeeded with one applied capture of the price, three counted attempts a round; all at rest."""
+    for pk, state, awaits, amount, captured, captures, counted in _rows(_CHARGES):
+        if amount != yard.price:
+            yield f"charge {pk} is over {amount}, not {yard.price}"
+        if captured not in (None, yard.price) and not yard.is_short:
+            yield f"charge {pk} was captured with {captured}, not {yard.price}"
         if (state == "succeeded") != (captures == 1):
             yield f"charge {pk} is {state} with {captures} applied captures"
         if counted > 3:
@@ -179,7 +183,8 @@ _TORN_PERIODS: Final = """
     GROUP BY s.id
 """
 _CHARGES: Final = """
-    SELECT c.id, c.state, c.awaits,
+    SELECT c.id, c.state, c.awaits, c.amount,
+           (SELECT sum(a.captured_amount) FROM checkout_attempt a WHERE a.charge_id = c.id),
            (SELECT count(*) FROM checkout_attempt a
             WHERE a.charge_id = c.id AND a.outcome = 'captured'),
            (SELECT coalesce(max(n), 0) FROM (

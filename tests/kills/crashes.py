@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ import psycopg
 from django.core.management import call_command
 from django.db import Error, connection
 
-from checkout.commit import DatabaseAway
+from checkout.commit import DatabaseAway, is_lost
 from checkout.models import Charge, ChargeState, Subscription
 from checkout.relay import MarkFailed
 from devstack.ports import free_port
@@ -33,12 +33,14 @@ from tests.kills.campaign import Progress
 from tests.kills.forks import Child, fork, serve
 from tests.kills.outside import Ask
 from tests.kills.storms import acts
-from tests.kills.yard import Yard
+from tests.kills.yard import Yard, complaints
 from tests.waiting import wait_for
 
 WORKERS = 3
 CALM_SECONDS = (0.3, 1.5)
 BACK_SECONDS = 40.0
+# A message of the present dispatch is only acknowledged with the commit that leaves these behind.
+WAITING = (ChargeState.DUE, ChargeState.ATTEMPTING, ChargeState.FAILED_THEN_RETRY)
 
 
 @dataclass
@@ -104,28 +106,38 @@ def run_crashes(
     with server_of_our_own(home) as server:
         yard = Yard(seed=900_000 + seed, creators=8)
         told = Acknowledged(yard)
-        children = [fork(partial(at_work, yard)) for _ in range(WORKERS)]
-        failed: list[BaseException] = []
-        serving = threading.Thread(target=keep_serving, args=(children, told.answer, failed))
-        serving.start()
-        try:
+        with complaints(yard, but=is_of_a_crash), workers(yard, told):
             wait_for_writes(told, since=0.0)
             for number in range(times):
                 time.sleep(rng.uniform(*CALM_SECONDS))
                 crash(server, told, crashes, at_once=bool(number % 2))
                 progress(1)
-        finally:
-            for child in children:
-                os.kill(child.pid, signal.SIGKILL)
-            serving.join()
-        crashes.violations += [str(error) for error in failed]
         crashes.losses_met = told.losses
         crashes.acknowledged = len(told.at)
         connection.close()
         yard.close()
         crashes.lost = list(lost(yard, told))
-        crashes.violations += yard.violations()
+        with complaints(yard):
+            crashes.violations += yard.violations()
     return crashes
+
+
+@contextmanager
+def workers(yard: Yard, told: Acknowledged) -> Iterator[None]:
+    """Processes at work, until they are killed at the end; raises NotKilled for one that ended before."""
+    children = [fork(partial(at_work, yard)) for _ in range(WORKERS)]
+    failed: list[BaseException] = []
+    serving = threading.Thread(target=keep_serving, args=(children, told.answer, failed))
+    serving.start()
+    try:
+        yield
+    finally:
+        for child in children:
+            with suppress(ProcessLookupError):  # it ended before, and `failed` says why
+                os.kill(child.pid, signal.SIGKILL)
+        serving.join()
+        if failed:
+            raise failed[0]
 
 
 def keep_serving(
@@ -162,7 +174,7 @@ def lost(yard: Yard, told: Acknowledged) -> Iterator[str]:
     """Acknowledged, and not there: before anything heals."""
     for key in yard.outside.accepted:
         pk = Subscription.derive_id(account_id=yard.account_id, idempotency_key=key)
-        if not Subscription.objects.filter(pk=pk).exists():
+        if not Charge.objects.filter(subscription=pk).exists():
             yield f"checkout {key} was accepted and is not there"
     there = {charge.pk: charge for charge in Charge.objects.all()}
     for pk, round, dispatch in told.dispatches:
@@ -170,10 +182,7 @@ def lost(yard: Yard, told: Acknowledged) -> Iterator[str]:
         if charge is None:
             yield f"charge {pk} was worked on and is not there"
         # A later dispatch may be under way when the workers are ended.
-        elif charge.state == ChargeState.ATTEMPTING and (charge.round, charge.dispatch) == (
-            round,
-            dispatch,
-        ):
+        elif charge.state in WAITING and (charge.round, charge.dispatch) == (round, dispatch):
             yield f"the message of {pk} was acknowledged, and its outcome is not there"
 
 
@@ -185,9 +194,20 @@ def at_work(yard: Yard, ask: Ask) -> None:
         try:
             act(yard)
         except (Error, psycopg.Error, DatabaseAway, MarkFailed) as away:
+            if not is_of_a_crash(away):
+                raise
             yard.ask("lost", f"{name}: {type(away).__name__}")
             connection.close()
             yard.close()
+
+
+def is_of_a_crash(error: BaseException | None) -> bool:
+    """Whether it says that the server is away; a broken rule or a wrong statement is a defect, crash or no."""
+    if isinstance(error, MarkFailed):
+        error = error.__cause__
+    if isinstance(error, DatabaseAway | psycopg.OperationalError | psycopg.InterfaceError):
+        return True
+    return error is not None and is_lost(error)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 from django.db import connection
 
 from checkout.models import Door
-from tests.platforms import send_webhook
 
 if TYPE_CHECKING:
     from tests.kills.yard import Yard
@@ -35,7 +34,7 @@ def heal(yard: "Yard") -> None:
 
 def _all_there_is_to_do(yard: "Yard") -> None:
     while yard.outside.announced:
-        send_webhook(yard.platform, yard.outside.announced.pop())
+        yard.tell(yard.outside.announced.pop())
     yard.apply_webhooks()
     yard.resolve()
     yard.drain()

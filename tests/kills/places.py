@@ -32,7 +32,6 @@ from settlements.statements import import_statement
 from settlements.topic import read_topic
 from tests.kills.outside import LANE
 from tests.kills.yard import Yard
-from tests.platforms import send_webhook
 
 TEN, FOUR = 10, 4
 TEMPORARY = Path(tempfile.gettempdir())
@@ -198,12 +197,12 @@ def _resolved_event(yard: Yard) -> dict[str, Any]:
     return yard.outside.announced.pop()
 
 
-def _tell(yard: Yard, event: dict[str, Any]) -> Any:
-    return send_webhook(yard.platform, event)
+def _tell(yard: Yard, event: dict[str, Any]) -> int:
+    return yard.tell(event)
 
 
 def _is_stored_once(yard: Yard, event: dict[str, Any]) -> bool:
-    again = _tell(yard, event).status_code
+    again = _tell(yard, event)
     stored = WebhookDelivery.objects.filter(event_id=event["id"])
     return again == 200 and stored.count() == 1
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import count
 from typing import Any, cast
 from uuid import UUID
@@ -41,11 +42,12 @@ from tests.fakes import START, FakeClock
 from tests.kills import checks
 from tests.kills.healing import Restless, heal
 from tests.kills.outside import LANE, Ask, Outside, Reader, gateway, queue
-from tests.platforms import Platform
+from tests.platforms import Platform, send_webhook
 from tests.simulation.queue import Message
 
 CREATORS = 4
-PRICE = "19.99"
+PRICE = Decimal("19.99")
+KEY_IN_USE = b"idempotency-key-in-use"
 # What an approved charge, a decline and a doubt leave behind are different things to heal.
 TOKENS = (
     *("approve",) * 4,
@@ -78,6 +80,7 @@ class Yard:
     ) -> None:
         clean_tables()
         self.seed = seed
+        self.price = PRICE
         self.rng = random.Random(f"kills:{seed}")
         self.loses_messages, self.is_short = loses_messages, is_short
         self.clock = FakeClock()
@@ -111,7 +114,7 @@ class Yard:
             id=Account.derive_id(name=name), name=name, created_at=now.real
         )
         factories.routing_rule("KZ", LANE)
-        factories.plan("monthly", price=PRICE, interval=Interval.MONTH)
+        factories.plan("monthly", price=str(PRICE), interval=Interval.MONTH)
         return Platform(account, ApiKey.issue(account=account, label="kills", now=now.real))
 
     def _creator(self, number: int) -> Creator:
@@ -160,11 +163,20 @@ class Yard:
         return key
 
     def post(self, key: str) -> Any:
-        """Ask over the API; the client notes what was accepted."""
+        """Ask over the API; the client notes what was accepted, and what should not be answered."""
         answer = self.platform.post("/v1/checkouts", json.dumps(self.outside.orders[key]), key=key)
         if answer.status_code == 201:
             self.ask("accepted", key)
+        elif answer.status_code != 503 and KEY_IN_USE not in answer.content:
+            self.ask("complaint", f"{key}: {answer.status_code} {answer.content[:200]!r}")
         return answer
+
+    def tell(self, event: dict[str, Any]) -> int:
+        """The processor's webhook, over the API; the status that it was answered."""
+        status = int(send_webhook(self.platform, event).status_code)
+        if status not in (200, 202, 503):
+            self.ask("complaint", f"webhook {event['id']}: {status}")
+        return status
 
     def checkout(self, *, token: str = "") -> Charge:
         """A subscription's first charge, due now, by the use case under the API."""
@@ -376,9 +388,14 @@ def clean_tables() -> None:
 
 
 @contextmanager
-def complaints(yard: Yard) -> Iterator[None]:
-    """What the product logs as an error is a violation: nothing may hide behind `logger.exception`."""
-    handler = Complaints(yard)
+def complaints(
+    yard: Yard, *, but: Callable[[BaseException | None], bool] = lambda _: False
+) -> Iterator[None]:
+    """What the product logs as an error is a violation: nothing may hide behind `logger.exception`.
+
+    But for an error that is expected of what was done to the world.
+    """
+    handler = Complaints(yard, but)
     loggers = [logging.getLogger(name) for name in ("checkout", "settlements")]
     before = [(logger.propagate, logger.level) for logger in loggers]
     for logger in loggers:
@@ -396,11 +413,13 @@ def complaints(yard: Yard) -> Iterator[None]:
 class Complaints(logging.Handler):
     """Tells the parent, from whatever process."""
 
-    def __init__(self, yard: Yard) -> None:
+    def __init__(self, yard: Yard, but: Callable[[BaseException | None], bool]) -> None:
         super().__init__(logging.ERROR)
-        self.yard = yard
+        self.yard, self.but = yard, but
 
     def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else ""
+        error = record.exc_info[1] if record.exc_info else None
+        if self.but(error):
+            return
         text = f"logged: {record.getMessage()}: {type(error).__name__}: {error}"
         self.yard.ask("complaint", text)
