@@ -16,7 +16,6 @@ from typing import Any, cast
 from uuid import UUID
 
 import psycopg
-from django.apps import apps
 from django.db import connection
 
 from checkout import billing, charging, relay, rescue, subscriptions
@@ -32,8 +31,6 @@ from checkout.models import (
     Door,
     Instrument,
     Interval,
-    PendingMessage,
-    PublishedMessage,
 )
 from checkout.outcomes import Fate
 from settlements import reconciliation
@@ -44,6 +41,7 @@ from tests.kills.healing import Restless, heal
 from tests.kills.outside import LANE, Ask, Outside, Reader, gateway, queue
 from tests.platforms import Platform, send_webhook
 from tests.simulation.queue import Message
+from tests.tables import empty_tables
 
 CREATORS = 4
 PRICE = Decimal("19.99")
@@ -78,7 +76,7 @@ class Yard:
         loses_messages: bool = False,
         is_short: bool = False,
     ) -> None:
-        clean_tables()
+        empty_tables()
         self.seed = seed
         self.price = PRICE
         self.rng = random.Random(f"kills:{seed}")
@@ -366,25 +364,6 @@ class Yard:
             return True
         held = any(m.receive().charge_id == charge_id for m in self.outside.queue.messages)
         return state in {*TERMINAL, ChargeState.EXHAUSTED} and not held
-
-
-def clean_tables() -> None:
-    """Empty every table of ours, past the triggers: quicker than TRUNCATE for a few rows.
-
-    What tells that a message waits or was sent can only be truncated: a delete of it is refused.
-    """
-    truncated = [PendingMessage._meta.db_table, PublishedMessage._meta.db_table]
-    tables = [
-        model._meta.db_table
-        for name in ("checkout", "settlements")
-        for model in apps.get_app_config(name).get_models()
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"BEGIN; SET LOCAL session_replication_role = replica; TRUNCATE {','.join(truncated)};"
-            + "".join(f"DELETE FROM {table};" for table in [*tables, "reconcile_dirty"])
-            + "COMMIT;"
-        )
 
 
 @contextmanager

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from django.apps import apps
 from django.conf import settings
-from django.db import connection
 
 from checkout import wiring
-from checkout.models import PendingMessage, PublishedMessage
 from tests.simulation import oracle, proof
 from tests.simulation.database import LockConnections, prepare
 from tests.simulation.healing import Healing, Restless
@@ -23,6 +20,7 @@ from tests.simulation.plan import Plan
 from tests.simulation.schedule import Schedule
 from tests.simulation.turns import Hands
 from tests.simulation.world import Complaints, World
+from tests.tables import empty_tables
 
 HANDS: Final = 24
 STEPS: Final = 60
@@ -62,7 +60,7 @@ class Simulation:
         self._folder = Path(tempfile.mkdtemp(prefix="statements-", dir=where))
 
     def run(self, plan: Plan) -> Result:
-        clean_tables()
+        empty_tables()
         self.connections.unlock()
         world = self.world = World(plan, self.hands, self._folder)
         self._complaints.world = world
@@ -142,29 +140,6 @@ def wired(parts: Mapping[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]
     for name, part in parts.items():
         setattr(wiring, name, part)
     return before
-
-
-def clean_tables() -> None:
-    """Empty every table of ours, past the triggers: quicker than TRUNCATE for a few rows.
-
-    Two refuse to lose a row even so: a message is pending or published.
-    """
-    guarded = {model._meta.db_table for model in (PendingMessage, PublishedMessage)}
-    tables = [
-        model._meta.db_table
-        for name in ("checkout", "settlements")
-        for model in apps.get_app_config(name).get_models()
-        if model._meta.db_table not in guarded
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "BEGIN; SET LOCAL session_replication_role = replica;"
-            + f"TRUNCATE {', '.join(sorted(guarded))};"
-            + "".join(f"DELETE FROM {table};" for table in tables)
-            + "COMMIT;"
-        )
-        # The marks of these very deletions: their triggers fire all the same.
-        cursor.execute("DELETE FROM reconcile_dirty")
 
 
 def shortest(simulation: Simulation, plan: Plan, *, seconds: float = 120.0) -> Result:
