@@ -70,6 +70,21 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "agreed-short",
+        "a checkout agrees on three cents less than the plan's price, and its event tells the same",
+        "I3; DESIGN §1: to the cent",
+        (
+            Edit(
+                SUBSCRIPTIONS,
+                "    today = now.business.astimezone(ZoneInfo(creator.time_zone)).date()\n"
+                "    subscription = ",
+                "    today = now.business.astimezone(ZoneInfo(creator.time_zone)).date()\n"
+                "    plan.price -= plan.price.__class__('0.03')\n"
+                "    subscription = ",
+            ),
+        ),
+    ),
+    Mutant(
         "newest-terms",
         "a period is billed by the newest terms, though they begin later",
         "R7; plan change repricing an old period",

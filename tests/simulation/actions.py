@@ -18,7 +18,9 @@ from tests.simulation.world import CALM_TOKENS, ROUGH_TOKENS, SOFT_TOKENS
 if TYPE_CHECKING:
     from tests.simulation.schedule import Schedule
 
-PLANS: Final = ("monthly", "weekly")
+# USD a period.
+PRICES: Final = {"monthly": "19.99", "weekly": "5.01"}
+PLANS: Final = tuple(PRICES)
 ZONES: Final = ("UTC", "Asia/Almaty", "Europe/Berlin", "America/New_York")
 ADVANCES: Final = (1, 5, 30, *(61,) * 5, 301, 301, 301, 700, 1300, 3700, 8000, 90_000)
 MINUTES: Final = (5, 30, 61, 61, 61, 61)

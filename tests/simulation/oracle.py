@@ -1,5 +1,6 @@
 """What must be true after healing, to the cent: I1 to I7 of docs/reliability.md."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -33,6 +34,7 @@ from checkout.models import (
 from checkout.outbox import event_id
 from processor.journal import Line
 from tests.relays import astray
+from tests.simulation.actions import PRICES
 from tests.simulation.clients import CHECKOUTS, CREATORS
 from tests.simulation.rules import broken_rules
 from tests.simulation.world import World, captures
@@ -53,6 +55,7 @@ def violations(world: World) -> list[str]:
             processor,
             attempts,
             charges,
+            prices,
             books,
             events,
             rest,
@@ -192,6 +195,28 @@ def charges(world: World) -> Iterator[str]:
             yield f"{name} was cancelled and is {charge.state}"
         if charge.state not in TERMINAL and charge.subscription.state == "cancelled":
             yield f"{name} is {charge.state} in a cancelled subscription"
+
+
+def prices(world: World) -> Iterator[str]:
+    """I3: what is owed and asked for is the price of the plan that was asked for, as only this side knows it.
+
+    Charges, terms, books and events may all agree on three cents too few.
+    """
+    asked_for = {
+        asked.subscription_id(world.account_id): json.loads(asked.body)["plan"]
+        for asked in world.clients.accepted(CHECKOUTS)
+    }
+    owed = {}
+    for charge in Charge.objects.select_related("terms__plan").order_by("period_start", "id"):
+        plan = charge.terms.plan.code
+        owed[str(charge.pk)] = Decimal(PRICES[plan])
+        if charge.amount != owed[str(charge.pk)]:
+            yield f"{world.name(charge.pk)} of {plan} is {charge.amount}"
+        if plan != (first := asked_for.pop(charge.subscription_id, plan)):
+            yield f"{world.name(charge.pk)} is of {plan}, {first} was asked for"
+    for line in world.processor.lines():
+        if line.kind == "decision" and Decimal(line.amount) != owed.get(line.charge):
+            yield f"{line.amount} was asked for {line.charge}, owed {owed.get(line.charge)}"
 
 
 def _has_a_card(charge: Charge) -> bool:

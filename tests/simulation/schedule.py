@@ -12,7 +12,7 @@ from checkout.failpoints import Crash
 from checkout.models import Door, Interval, PendingMessage
 from tests import factories
 from tests.simulation import moments
-from tests.simulation.actions import CALM, Actions
+from tests.simulation.actions import CALM, PRICES, Actions
 from tests.simulation.actors import REFUSALS, Actors
 from tests.simulation.database import LockConnections
 from tests.simulation.network import LANE
@@ -103,7 +103,7 @@ class Schedule:
         world.clients.open_account()
         factories.routing_rule("KZ", LANE)
         for code, interval in (("monthly", Interval.MONTH), ("weekly", Interval.WEEK)):
-            factories.plan(code, price="19.99" if code == "monthly" else "5.01", interval=interval)
+            factories.plan(code, price=PRICES[code], interval=interval)
         for _ in range(world.plan.creators):
             world.clients.ask(self.actions.new_creator())
         for creator in self.actors.creators():
