@@ -43,6 +43,8 @@ _BEAT: Final = """
     ON CONFLICT (name) DO UPDATE SET beat_at = excluded.beat_at, detail = excluded.detail
 """
 
+# A primary that was demoted under our connection refuses the first write; the next connect finds the other.
+AWAY: Final = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
 Connect = Callable[[], psycopg.Connection[Any]]
 Send = Callable[[Sequence[Outgoing]], list[Answer]]
 # Waits for the broker's answers to what it was handed, one for each, in order.
@@ -312,7 +314,7 @@ class Relay:
                     database.worked()
                     if self._stand_by(lock_connection):
                         self._lead(lock_connection)
-            except psycopg.OperationalError as error:
+            except AWAY as error:
                 database.failed(error)
             except MarkFailed:
                 self.sender.purge()

@@ -386,6 +386,26 @@ def test_comes_back_by_itself_when_database_and_broker_were_away(
     assert len(warnings) == 2, warnings
 
 
+def test_a_primary_that_was_demoted_is_left_at_its_first_refused_write(
+    broker: FakeBroker, clock: FakeClock, aigerim: Creator
+) -> None:
+    """F18: it lets its old sessions read, and refuses what they write with 25006, an InternalError."""
+    tries: list[int] = []
+
+    def connect() -> psycopg.Connection[Any]:
+        tries.append(1)
+        link = direct()
+        if len(tries) == 1:
+            link.execute("SET default_transaction_read_only = on")
+        return link
+
+    with started(running(broker, connect=connect)):
+        wait_for(lambda: not unpublished(), 10, "everything published")
+
+    assert len(tries) == 2
+    assert broker.sequences(aigerim.pk) == [1]
+
+
 def test_full_batches_follow_at_once(
     broker: FakeBroker, clock: FakeClock, aigerim: Creator
 ) -> None:
