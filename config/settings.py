@@ -1,5 +1,6 @@
 """All settings, in one file. Everything that differs between places is an environment variable."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,11 @@ CONTENT_SECURITY_POLICY = {
         "form-action": ["'self'"],
     }
 }
+
+# --- Names ---------------------------------------------------------------------------------------
+# No connect time-out covers a look-up: the C library waits 5 s for a silent name server, twice, which is twice a
+# request's deadline. It reads this at the process's first look-up; who sets it himself keeps his own.
+os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
 
 # --- PostgreSQL: the one truth -------------------------------------------------------------------
 # What each of them bounds is tested in tests/integration/test_silence.py. The server's own time-outs stand in a
