@@ -7,9 +7,9 @@ always the same: run the whole block again, from its reads on, with the same der
 
 import logging
 import random
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 import psycopg
@@ -24,7 +24,7 @@ from django.db import (
 
 from checkout.clock import Clock
 from checkout.failpoints import failpoint
-from checkout.link import Link, patience
+from checkout.link import patience
 
 logger = logging.getLogger(__name__)
 
@@ -47,18 +47,14 @@ SHARE: Final = 0.5
 # A try that waited in vain is not begun anew with less than this left; one that failed at once is.
 LEAST_SECONDS: Final = 2.0
 
-_COUNT: Final = """
-    INSERT INTO checkout_unreplicatedcommits AS seen (id, count, last_at) VALUES (1, %s, %s)
-    ON CONFLICT (id) DO UPDATE SET count = seen.count + excluded.count, last_at = excluded.last_at
+
+_INSERT_KEY: Final = """
+    INSERT INTO checkout_unitkey (key, at) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING
 """
 
 
 class DatabaseAway(Exception):
     """The database did not take the work before the deadline; whether it did is not known."""
-
-
-class Unreplicated(OperationalError):
-    """The server says "committed", and that it stopped waiting for the standby (WARNING 01000)."""
 
 
 def is_lost(error: BaseException) -> bool:
@@ -92,17 +88,19 @@ def committed(
     clock: Clock,
     statement: float | None = None,
     on_loss: Callable[[Error], None] | None = None,
+    once: bool = False,
 ) -> T:
     """Run `work` in a transaction of its own until it commits, for at most `deadline` seconds.
 
     `work` may run several times, also after a commit whose acknowledgement was lost: it must read
-    everything it decides by inside, and write only rows with derived identifiers. It never calls
-    the network. A statement that takes more than `statement` seconds (half of the deadline) is given
+    everything it decides by inside, and write only rows with derived identifiers; or it is called
+    `once`, and a commit that took effect is known by its unit's key, however it was told. It never
+    calls the network. A statement that takes more than `statement` seconds (half of the deadline) is given
     up as lost. `on_loss` is called before each wait, and may raise to end it.
     Raises DatabaseAway after the deadline; RuntimeError inside another transaction.
     """
     end, delay = clock.monotonic() + deadline, FIRST_DELAY
-    unit = _Unit(work, clock)
+    unit = _Unit(work, clock, key=secrets.token_hex(16) if once else "")
     while True:
         begun = clock.monotonic()
         try:
@@ -128,20 +126,31 @@ class _Unit(Generic[T]):
 
     work: Callable[[], T]
     clock: Clock
+    key: str = ""
     is_unknown: bool = False
+    done: T = field(init=False)
 
     def run(self) -> T:
-        """One try. Raises Unreplicated for a commit that no standby has."""
+        """One try. Raises link.Unreplicated for a commit that no standby has."""
         with transaction.atomic(durable=True):
             if self.is_unknown:
                 confirm_replicated()
-            done = self.work()
+            if self._is_first():
+                self.done = self.work()
             failpoint("commit.written")
-            self.is_unknown, link = True, connection.connection
-        if isinstance(link, Link) and link.unreplicated:
-            count_unreplicated(link.take_unreplicated(), now=self.clock.real_now())
-            raise Unreplicated("the commit was not waited for until a standby had it")
-        return done
+            self.is_unknown = True
+        return self.done
+
+    def _is_first(self) -> bool:
+        """False if a try before this one committed; one that may yet commit is waited for.
+
+        The key names what this process is doing, no fact: a restored database must not know it.
+        """
+        if not self.key:
+            return True
+        with connection.cursor() as cursor:
+            cursor.execute(_INSERT_KEY, [self.key, self.clock.real_now()])
+            return bool(cursor.rowcount == 1)
 
 
 def confirm_replicated() -> None:
@@ -151,15 +160,3 @@ def confirm_replicated() -> None:
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_logical_emit_message(true, 'checkout', 'seen')")
-
-
-def count_unreplicated(count: int, *, now: datetime) -> None:
-    """Count commits without their standby; this one commit must not wait for it either."""
-    logger.error("commit not replicated", extra={"count": count})
-    try:
-        with transaction.atomic(durable=True), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL synchronous_commit = local")
-            cursor.execute(_COUNT, [count, now])
-    except Error:
-        logger.exception("commits without a standby not counted")
-        connection.close()

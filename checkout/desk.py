@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
 from uuid import UUID
 
@@ -273,12 +274,12 @@ class ReadOnlyInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 def in_commit(work: Callable[[Moment], T], *, deadline: float | None = None) -> T:
-    """Call a use case in a transaction of its own, tried again while the database comes back.
+    """Call a use case once in a transaction of its own, tried again while the database comes back.
 
     `deadline` is in seconds; without it, a request's.
     """
-    clock, seconds = wiring.clock(), deadline or wiring.ages().request_deadline
-    return committed(lambda: work(clock.now()), deadline=seconds, clock=clock)
+    clock, within = wiring.clock(), deadline or wiring.ages().request_deadline
+    return committed(lambda: work(clock.now()), deadline=within, clock=clock, once=True)
 
 
 def as_uuid(term: str) -> UUID | None:
@@ -338,7 +339,7 @@ def decide(
     chosen: QuerySet[M],
     question: Question,
     *,
-    act: Callable[[M, Mapping[str, Any], str], object],
+    act: Callable[[M, Mapping[str, Any], str, Moment], object],
     refusals: tuple[type[Exception], ...],
     amount: Callable[[M], Decimal | None] | None = None,
     form_class: type[ReasonForm] = ReasonForm,
@@ -348,9 +349,8 @@ def decide(
 
     1. Refuse more rows than a person can look at.
     2. Without a valid reason: show what is chosen, how many, how much USD, and ask.
-    3. Call `act(row, answers, by)` for each; a refusal of the use case is shown, not raised. Sent
-       twice, the second finds nothing to do and is refused row by row.
-    4. Write Django's LogEntry for each row that was acted on.
+    3. Call `act(row, answers, by, now)` for each, in one commit with its LogEntry. A refusal of the use
+       case is shown, not raised. Sent twice, the second finds nothing to do and is refused row by row.
 
     `shown` says what is decided about a row; what the page showed comes back as the answer `seen`.
     """
@@ -360,16 +360,18 @@ def decide(
     form = form_class(request.POST if "decided" in request.POST else None)
     if not form.is_valid():
         return _ask(desk, request, rows, question, form, amount, shown)
-    done = 0
+    done, by = 0, request.user.get_username()
+
+    def act_and_log(row: M, now: Moment) -> None:
+        act(row, form.cleaned_data | {"seen": request.POST.get(f"seen-{row.pk}", "")}, by, now)
+        desk.log_change(request, row, f"{question.title}: {form.cleaned_data['reason']}")
+
     for row in rows:
-        answers = form.cleaned_data | {"seen": request.POST.get(f"seen-{row.pk}", "")}
         try:
-            act(row, answers, request.user.get_username())
+            in_commit(partial(act_and_log, row))
+            done += 1
         except refusals as refusal:
             desk.message_user(request, f"{row}: {refusal}", level=messages.WARNING)
-            continue
-        desk.log_change(request, row, f"{question.title}: {form.cleaned_data['reason']}")
-        done += 1
     desk.message_user(
         request,
         f"{question.title}: done for {done} of {len(rows)}.",
@@ -413,8 +415,7 @@ def _few(desk: ReadOnlyAdmin, request: HttpRequest, chosen: QuerySet[M]) -> list
     rows = list(chosen[: MOST_DECIDED + 1])
     if len(rows) <= MOST_DECIDED:
         return rows
-    told = f"Choose at most {MOST_DECIDED} rows at once."
-    desk.message_user(request, told, level=messages.ERROR)
+    desk.message_user(request, f"Choose at most {MOST_DECIDED} rows at once.", messages.ERROR)
     return None
 
 
@@ -445,17 +446,22 @@ def decide_proposed(
     decision is none that the page offers. A refusal of the use case is shown, not raised.
     """
     address = f"admin:{desk.opts.app_label}_{desk.opts.model_name}_change"
-    back = HttpResponseRedirect(reverse(address, args=[row.pk]))
-    form = ReasonForm(request.POST)
+    back, form = HttpResponseRedirect(reverse(address, args=[row.pk])), ReasonForm(request.POST)
     if act is None or not form.is_valid():
         desk.message_user(request, SAY_WHY, messages.ERROR)
         return back
+    use_case = act(form.cleaned_data["reason"], request.POST.get("seen", ""))
+
+    def decide_and_log(now: Moment) -> D:
+        decided = use_case(now)
+        desk.log_change(request, row, f"{decided.decision}: {decided.decided_because}")
+        return decided
+
     try:
-        decided = commit(act(form.cleaned_data["reason"], request.POST.get("seen", "")))
+        decided = commit(decide_and_log)
     except refusals as refusal:
         desk.message_user(request, f"Nothing was decided: {refusal}.", messages.WARNING)
         return back
-    desk.log_change(request, row, f"{decided.decision}: {decided.decided_because}")
     desk.message_user(request, f"{row} is {decided.decision}.".capitalize())
     return back
 

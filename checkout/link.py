@@ -5,12 +5,14 @@ and passes none on defeats keepalives, `tcp_user_timeout` and the server's own t
 So each unit of work says how long one statement of it may take, and this side gives up then.
 """
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import psycopg
+from django.db.utils import OperationalError
 from psycopg.abc import PQGen
 from psycopg.errors import Diagnostic
 from psycopg.pq import TransactionStatus
@@ -20,7 +22,16 @@ RV = TypeVar("RV")
 # The function of the server that says "canceling wait for synchronous replication"; the text itself is
 # translated, the name is not.
 _WAITED_IN: Final = "SyncRepWaitForLSN"
+_COUNT: Final = """
+    INSERT INTO checkout_unreplicatedcommits AS seen (id, count, last_at) VALUES (1, %s, now())
+    ON CONFLICT (id) DO UPDATE SET count = seen.count + excluded.count, last_at = excluded.last_at
+"""
 _given = threading.local()
+logger = logging.getLogger(__name__)
+
+
+class Unreplicated(OperationalError):
+    """The server says "committed", and that it stopped waiting for the standby (WARNING 01000)."""
 
 
 @contextmanager
@@ -70,10 +81,21 @@ class Link(psycopg.Connection[Any]):
                 self.close()
             raise
 
-    def take_unreplicated(self) -> int:
-        """The count since it was last asked for."""
+    def require_replicated(self) -> None:
+        """Count, after a commit, what of this connection's was not waited for. Raises Unreplicated."""
         count, self.unreplicated = self.unreplicated, 0
-        return count
+        if not count:
+            return
+        logger.error("commit not replicated", extra={"count": count})
+        try:
+            # This one commit must not wait for the standby either.
+            self.execute("SET LOCAL synchronous_commit = local")
+            self.execute(_COUNT, [count])
+            self.commit()
+        except psycopg.Error:
+            logger.exception("commits without a standby not counted")
+            self.close()
+        raise Unreplicated("the commit was not waited for until a standby had it")
 
     def _notice(self, said: Diagnostic) -> None:
         if said.source_function == _WAITED_IN:

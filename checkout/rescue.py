@@ -140,6 +140,8 @@ def resolve_attempt(
         ),
         deadline=ages.database_wait_before_call,
         clock=clock,
+        # A question that is counted twice would be the next one's delay.
+        once=True,
     )
 
 

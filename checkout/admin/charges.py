@@ -24,7 +24,6 @@ from checkout.desk import (
     badge,
     by_id,
     decide,
-    in_commit,
     money,
     short,
 )
@@ -347,10 +346,8 @@ class ChargeAdmin(ReadOnlyAdmin):
                 "its creator's newest card. It takes no dunning step. Others are left as they are.",
                 verb="Open the round",
             ),
-            act=lambda charge, answers, by: in_commit(
-                lambda now: rescue.requeue(
-                    charge_id=charge.pk, by=by, reason=answers["reason"], now=now
-                )
+            act=lambda charge, answers, by, now: rescue.requeue(
+                charge_id=charge.pk, by=by, reason=answers["reason"], now=now
             ),
             refusals=(rescue.NotRequeueable, UnknownCharge),
             amount=lambda charge: charge.amount,
@@ -369,10 +366,8 @@ class ChargeAdmin(ReadOnlyAdmin):
                 "posted to the write-off account. This cannot be undone. Others are left as they are.",
                 verb="Write off",
             ),
-            act=lambda charge, answers, by: in_commit(
-                lambda now: rescue.write_off(
-                    charge_id=charge.pk, by=by, reason=answers["reason"], now=now
-                )
+            act=lambda charge, answers, by, now: rescue.write_off(
+                charge_id=charge.pk, by=by, reason=answers["reason"], now=now
             ),
             refusals=(rescue.NotWritable, UnknownCharge),
             amount=lambda charge: charge.amount,
@@ -442,16 +437,14 @@ class AttemptAdmin(ReadOnlyAdmin):
                 "changes before another person approves it under Cases.",
                 verb="Propose",
             ),
-            act=lambda attempt, answers, by: in_commit(
-                lambda now: verdicts.propose_verdict(
-                    attempt_id=attempt.pk,
-                    captured=answers["captured"],
-                    by=by,
-                    reason=answers["reason"],
-                    now=now,
-                    gateways=wiring.gateways(),
-                    ages=wiring.ages(),
-                )
+            act=lambda attempt, answers, by, now: verdicts.propose_verdict(
+                attempt_id=attempt.pk,
+                captured=answers["captured"],
+                by=by,
+                reason=answers["reason"],
+                now=now,
+                gateways=wiring.gateways(),
+                ages=wiring.ages(),
             ),
             refusals=(verdicts.NotInDoubt,),
             amount=lambda attempt: attempt.amount,

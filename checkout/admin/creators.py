@@ -15,7 +15,6 @@ from checkout.desk import (
     badge,
     by_id,
     decide,
-    in_commit,
     short,
 )
 from checkout.models import Creator, HoldScope, Instrument, Plan, Subscription, SubscriptionTerms
@@ -71,8 +70,8 @@ class CreatorAdmin(ReadOnlyAdmin):
                 "no attempt and no round; what is due is dispatched again afterwards.",
                 verb="Place the hold",
             ),
-            act=lambda creator, answers, by: place_hold(
-                Target(HoldScope.CREATOR, str(creator.pk)), answers, by
+            act=lambda creator, answers, by, now: place_hold(
+                Target(HoldScope.CREATOR, str(creator.pk)), answers, by, now
             ),
             refusals=(),
             form_class=HoldForm,
@@ -133,10 +132,8 @@ class SubscriptionAdmin(ReadOnlyAdmin):
                 "hand if it did.",
                 verb="Cancel the subscriptions",
             ),
-            act=lambda subscription, answers, by: in_commit(
-                lambda now: subscriptions.cancel(
-                    subscription_id=subscription.pk, by=by, reason=answers["reason"], now=now
-                )
+            act=lambda subscription, answers, by, now: subscriptions.cancel(
+                subscription_id=subscription.pk, by=by, reason=answers["reason"], now=now
             ),
             refusals=(),
         )

@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 
 from checkout import routing, wiring
 from checkout.admin.charges import LaneFilter
+from checkout.clock import Moment
 from checkout.desk import AskingAdmin, Question, ReadOnlyAdmin, ReasonForm, badge, decide, in_commit
 from checkout.models import Hold, HoldKind, HoldScope, Plan, RoutingRule
 from checkout.targets import Target, read_target
@@ -52,19 +53,17 @@ class PlaceHoldForm(HoldForm):
         ]
 
 
-def place_hold(target: Target, answers: Mapping[str, Any], by: str) -> Hold:
-    """Place the hold that a person filled in, dated by the real clock."""
+def place_hold(target: Target, answers: Mapping[str, Any], by: str, now: Moment) -> Hold:
+    """Place the hold that a person filled in, dated by the real clock; in the caller's transaction."""
     minutes = answers["minutes"]
-    return in_commit(
-        lambda now: routing.place_hold(
-            kind=HoldKind(answers["kind"]),
-            scope=target.scope,
-            subject=target.subject,
-            reason=answers["reason"],
-            by=by,
-            until=now.real + timedelta(minutes=minutes) if minutes else None,
-            now=now,
-        )
+    return routing.place_hold(
+        kind=HoldKind(answers["kind"]),
+        scope=target.scope,
+        subject=target.subject,
+        reason=answers["reason"],
+        by=by,
+        until=now.real + timedelta(minutes=minutes) if minutes else None,
+        now=now,
     )
 
 
@@ -120,15 +119,19 @@ class HoldAdmin(AskingAdmin):
                 consequence="Collection goes on at once where nothing else holds it.",
                 verb="Lift",
             ),
-            act=lambda hold, _, by: in_commit(
-                lambda now: routing.lift_hold(hold_id=hold.pk, by=by, now=now)
-            ),
+            act=lambda hold, _, by, now: routing.lift_hold(hold_id=hold.pk, by=by, now=now),
             refusals=(routing.UnknownHold,),
         )
 
     def answer(self, request: HttpRequest, form: ReasonForm) -> None:
         """Place a hold or a pause on all, a lane or a plan; creators have their own list's action."""
         target = read_target(form.cleaned_data["target"], lanes=settings.LANES)
-        hold = place_hold(target, form.cleaned_data, request.user.get_username())
-        self.log_addition(request, hold, f"Placed: {hold.reason}")
+        by = request.user.get_username()
+
+        def place(now: Moment) -> Hold:
+            hold = place_hold(target, form.cleaned_data, by, now)
+            self.log_addition(request, hold, f"Placed: {hold.reason}")
+            return hold
+
+        hold = in_commit(place)
         self.message_user(request, f"Stopped: {target} ({hold.reason})", messages.SUCCESS)

@@ -20,7 +20,6 @@ from checkout.desk import (
     badge,
     by_id,
     decide,
-    in_commit,
     instant,
     money,
     short,
@@ -171,10 +170,8 @@ class CaseAdmin(ReadOnlyAdmin):
                 "changes. Money to give back is not closed so.",
                 verb="Close",
             ),
-            act=lambda case, answers, by: in_commit(
-                lambda now: rescue.close_case(
-                    case_id=case.pk, by=by, reason=answers["reason"], now=now
-                )
+            act=lambda case, answers, by, now: rescue.close_case(
+                case_id=case.pk, by=by, reason=answers["reason"], now=now
             ),
             refusals=(rescue.NotClosable,),
             amount=lambda case: case.amount,
@@ -193,16 +190,14 @@ class CaseAdmin(ReadOnlyAdmin):
                 "paid, not charged is dispatched again. Nobody approves what he proposed.",
                 verb="Approve",
             ),
-            act=lambda case, answers, by: in_commit(
-                lambda now: verdicts.approve_verdict(
-                    case_id=case.pk,
-                    seen=answers["seen"],
-                    by=by,
-                    reason=answers["reason"],
-                    now=now,
-                    gateways=wiring.gateways(),
-                    ages=wiring.ages(),
-                )
+            act=lambda case, answers, by, now: verdicts.approve_verdict(
+                case_id=case.pk,
+                seen=answers["seen"],
+                by=by,
+                reason=answers["reason"],
+                now=now,
+                gateways=wiring.gateways(),
+                ages=wiring.ages(),
             ),
             refusals=(verdicts.NotApprovable, verdicts.NotInDoubt),
             amount=lambda case: case.amount,
@@ -222,10 +217,8 @@ class CaseAdmin(ReadOnlyAdmin):
                 "calendar differs; reconciliation names each that is not what it expects.",
                 verb="Approve",
             ),
-            act=lambda case, answers, by: in_commit(
-                lambda now: billing.approve_bill_run(
-                    case_id=case.pk, by=by, reason=answers["reason"], now=now
-                )
+            act=lambda case, answers, by, now: billing.approve_bill_run(
+                case_id=case.pk, by=by, reason=answers["reason"], now=now
             ),
             refusals=(billing.NotApprovable,),
             amount=lambda case: case.amount,

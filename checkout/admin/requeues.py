@@ -225,22 +225,25 @@ class BulkRequeueAdmin(ReadOnlyAdmin):
         form, reason = ChoiceForm(request.POST), ReasonForm(request.POST)
         if not form.is_valid() or not reason.is_valid():
             return self._letters(request, reason)
-        try:
-            run = in_commit(
-                lambda now: requeues.propose(
-                    choice=form.choice(),
-                    seen=request.POST.get("seen", ""),
-                    by=request.user.get_username(),
-                    reason=reason.cleaned_data["reason"],
-                    limit=Limit(**settings.REQUEUE_LIMIT),
-                    now=now,
-                    ages=wiring.ages(),
-                )
+
+        def propose(now: Moment) -> BulkRequeue:
+            run = requeues.propose(
+                choice=form.choice(),
+                seen=request.POST.get("seen", ""),
+                by=request.user.get_username(),
+                reason=reason.cleaned_data["reason"],
+                limit=Limit(**settings.REQUEUE_LIMIT),
+                now=now,
+                ages=wiring.ages(),
             )
+            self.log_addition(request, run, f"{run.count} charges, {run.usd} USD: {run.reason}")
+            return run
+
+        try:
+            run = in_commit(propose)
         except requeues.NotChosen as refusal:
             reason.add_error(None, f"Nothing was done: {refusal}.")
             return self._letters(request, reason)
-        self.log_addition(request, run, f"{run.count} charges, {run.usd} USD: {run.reason}")
         told = (
             "it waits for another person" if run.is_waiting else "the timetable carries it out now"
         )

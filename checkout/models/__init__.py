@@ -36,6 +36,7 @@ from checkout.models.figures import (
     ChargeTally,
     Heartbeat,
     RetryCounter,
+    UnitKey,
     UnreplicatedCommits,
 )
 from checkout.models.ledger import EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
@@ -100,6 +101,7 @@ __all__ = [
     "Subscription",
     "SubscriptionState",
     "SubscriptionTerms",
+    "UnitKey",
     "UnreplicatedCommits",
     "Verdict",
     "WebhookDelivery",

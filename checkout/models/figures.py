@@ -53,6 +53,19 @@ class UnreplicatedCommits(models.Model):
         return str(self.count)
 
 
+class UnitKey(models.Model):
+    """A unit of work that committed, of those that nothing else would find again (checkout/commit.py).
+
+    It is asked for within the unit's deadline, and forgotten by the timetable a day later. Real clock.
+    """
+
+    key = models.CharField(max_length=32, primary_key=True)
+    at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class Heartbeat(models.Model):
     """The last sign of life of a worker, a relay or a timetable job."""
 

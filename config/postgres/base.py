@@ -24,6 +24,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     Database: Any = _Driver()
 
+    def commit(self) -> None:
+        """As Django's; raises Unreplicated for a commit that no standby has, whoever made it."""
+        super().commit()
+        if isinstance(self.connection, Link):
+            self.connection.require_replicated()
+
     def is_usable(self) -> bool:
         """Whether a kept connection still answers; asked before and after each request and task."""
         with patience(USABLE_WITHIN):

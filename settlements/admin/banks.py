@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout import wiring
+from checkout.clock import Moment
 from checkout.desk import AskingAdmin, Question, ReadOnlyAdmin, ReasonForm, badge, in_commit
 from checkout.filters import filter_by_link, month_filter
 from settlements.admin.statements import known_zone
@@ -84,8 +85,13 @@ class BankTermsAdmin(AskingAdmin):
         """Set an account's terms."""
         said = dict(form.cleaned_data)
         because = said.pop("reason")
-        terms = in_commit(lambda _: agree_bank_terms(**said))
-        self.log_change(request, terms, f"{terms}: {because}")
+
+        def agree(_: Moment) -> BankTerms:
+            terms = agree_bank_terms(**said)
+            self.log_change(request, terms, f"{terms}: {because}")
+            return terms
+
+        terms = in_commit(agree)
         self.message_user(request, f"Set: {terms}", messages.SUCCESS)
 
 

@@ -174,8 +174,10 @@ class BooksCloseAdmin(ReadOnlyAdmin):
             self.message_user(request, f"Nothing was proposed. {SAY_WHY}", messages.ERROR)
             return in_snapshot(lambda: self._next(request, reasons))
         try:
-            close = _in_commit(
-                lambda now: books.propose_close(day=day, reasons=reasons, by=by, now=now)
+            close = self._propose(
+                request,
+                form,
+                lambda now: books.propose_close(day=day, reasons=reasons, by=by, now=now),
             )
         except books.StillOpen as refusal:
             names = ", ".join(item.name for item in refusal.items[:5])
@@ -185,7 +187,7 @@ class BooksCloseAdmin(ReadOnlyAdmin):
         except books.NotClosable as refusal:
             self.message_user(request, f"Nothing was proposed: {refusal}.", messages.WARNING)
             return in_snapshot(lambda: self._next(request, {}))
-        return self._proposed(request, close, form)
+        return self._proposed(request, close)
 
     def month_view(self, request: HttpRequest) -> HttpResponse:
         """Propose the month that the page offered, with a reason."""
@@ -202,14 +204,27 @@ class BooksCloseAdmin(ReadOnlyAdmin):
             self.message_user(request, f"Nothing was proposed. {SAY_WHY}", messages.ERROR)
             return back
         try:
-            close = _in_commit(lambda now: books.propose_month(month=month, by=by, now=now))
+            close = self._propose(
+                request, form, lambda now: books.propose_month(month=month, by=by, now=now)
+            )
         except books.NotClosable as refusal:
             self.message_user(request, f"Nothing was proposed: {refusal}.", messages.WARNING)
             return back
-        return self._proposed(request, close, form)
+        return self._proposed(request, close)
 
-    def _proposed(self, request: HttpRequest, close: BooksClose, form: ReasonForm) -> HttpResponse:
-        self.log_change(request, close, f"Proposed to close it: {form.cleaned_data['reason']}")
+    def _propose(
+        self, request: HttpRequest, form: ReasonForm, use_case: Callable[[Moment], BooksClose]
+    ) -> BooksClose:
+        """Propose, and say why in the trail, in one commit."""
+
+        def propose(now: Moment) -> BooksClose:
+            close = use_case(now)
+            self.log_change(request, close, f"Proposed to close it: {form.cleaned_data['reason']}")
+            return close
+
+        return _in_commit(propose)
+
+    def _proposed(self, request: HttpRequest, close: BooksClose) -> HttpResponse:
         self.message_user(request, f"Proposed: {close}. Another person locks it.")
         return HttpResponseRedirect(reverse("admin:settlements_booksclose_change", args=[close.pk]))
 

@@ -24,6 +24,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkout import wiring
+from checkout.clock import Moment
 from checkout.desk import ReadOnlyAdmin, ReasonForm, badge, in_commit, money
 from checkout.page import in_both_zones, in_snapshot
 from settlements.admin.export_pages import Offer, may_see, offer
@@ -199,8 +200,9 @@ class ExportRunAdmin(ReadOnlyAdmin):
             )
         if not form.is_valid():
             return self._asking(request, found, form)
-        run = in_commit(
-            lambda now: runs.ask(
+
+        def write_down(now: Moment) -> ExportRun:
+            run = runs.ask(
                 what=found.what,
                 form=ExportForm(form.cleaned_data["form"]),
                 query=found.query,
@@ -209,8 +211,10 @@ class ExportRunAdmin(ReadOnlyAdmin):
                 reason=form.cleaned_data["reason"],
                 now=now,
             )
-        )
-        self.log_addition(request, run, f"Asked for {run.what}, {run.words}: {run.reason}")
+            self.log_addition(request, run, f"Asked for {run.what}, {run.words}: {run.reason}")
+            return run
+
+        run = in_commit(write_down)
         self.message_user(request, "Asked for. This page has the file as soon as it is made.")
         return HttpResponseRedirect(reverse("admin:settlements_exportrun_change", args=[run.pk]))
 

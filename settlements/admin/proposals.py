@@ -183,16 +183,16 @@ class ProposalAdmin(ReadOnlyAdmin):
             self.message_user(request, SAY_WHY, messages.ERROR)
             return back
         by, reason = request.user.get_username(), form.cleaned_data["reason"]
+
+        def take_apart(now: Moment) -> None:
+            matching.take_apart(proposal_id=proposal_id, by=by, reason=reason, now=now)
+            self.log_change(request, proposal, f"taken apart: {reason}")
+
         try:
-            in_commit(
-                lambda now: matching.take_apart(
-                    proposal_id=proposal_id, by=by, reason=reason, now=now
-                )
-            )
+            in_commit(take_apart)
         except resolving.NotDecidable as refusal:
             self.message_user(request, f"Nothing was done: {refusal}.", messages.WARNING)
             return back
-        self.log_change(request, proposal, f"taken apart: {reason}")
         self.message_user(request, f"{proposal} is taken apart.".capitalize())
         return back
 

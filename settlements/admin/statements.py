@@ -22,6 +22,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.csrf import csrf_exempt
 
 from checkout import wiring
+from checkout.clock import Moment
 from checkout.desk import (
     SAY_WHY,
     AskingAdmin,
@@ -273,9 +274,11 @@ class StatementImportAdmin(ReadOnlyAdmin):
     def _keep(self, request: HttpRequest, said: dict[str, Any]) -> StatementUpload:
         file = said["file"]
         told = Told(said["first_day"], said["last_day"], said["opening"], said["closing"])
+        # Once: a second try of the unit would find nothing left to read.
+        content = file.read()
         return in_commit(
             lambda now: keep_upload(
-                content=file.read(),
+                content=content,
                 file_name=file.name,
                 lane="" if said["whose"] == BANK else said["whose"],
                 told=told,
@@ -433,18 +436,21 @@ class StatementTermsAdmin(AskingAdmin):
     def answer(self, request: HttpRequest, form: ReasonForm) -> None:
         """Set a lane's terms; days expected already keep their due time."""
         said = form.cleaned_data
-        try:
-            terms = in_commit(
-                lambda _: agree_terms(
-                    lane=said["lane"],
-                    covers=Covers(said["covers"]),
-                    time_zone=said["time_zone"],
-                    due_days=said["due_days"],
-                    due_time=said["due_time"],
-                )
+
+        def agree(_: Moment) -> StatementTerms:
+            terms = agree_terms(
+                lane=said["lane"],
+                covers=Covers(said["covers"]),
+                time_zone=said["time_zone"],
+                due_days=said["due_days"],
+                due_time=said["due_time"],
             )
+            self.log_change(request, terms, f"{terms}: {said['reason']}")
+            return terms
+
+        try:
+            terms = in_commit(agree)
         except ZoneStays as refused:
             form.add_error("time_zone", str(refused))
             return
-        self.log_change(request, terms, f"{terms}: {said['reason']}")
         self.message_user(request, f"Set: {terms}", messages.SUCCESS)

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 
 from checkout import billing, requeues, rescue, subscriptions, tallies, wiring
-from checkout.clock import Ages, Clock
+from checkout.clock import DAY, Ages, Clock
 from checkout.commit import committed
 from checkout.gateways import Gateway
-from checkout.models import IdempotencyRecord
+from checkout.models import IdempotencyRecord, UnitKey
 from settlements import closing, payouts, reconciliation, telling
 from settlements.arrivals import look_at_folder
 from settlements.drafts import Terms
@@ -198,7 +198,11 @@ def finance_ways() -> list[telling.Way]:
 
 
 def forget_answers(*, clock: Clock, ages: Ages) -> int:
-    """Delete idempotency records older than `idempotency_kept`, some at a time; how many (R49)."""
+    """Delete idempotency records older than `idempotency_kept`, some at a time; how many (R49).
+
+    With them what is a day old of the keys of units, which are asked for within a minute.
+    """
+    UnitKey.objects.filter(at__lt=clock.real_now() - DAY).delete()
     before = clock.real_now() - timedelta(seconds=ages.idempotency_kept)
     old = IdempotencyRecord.objects.filter(created_at__lt=before).order_by("created_at")
     ids = list(old.values_list("id", flat=True)[:FORGOTTEN_AT_ONCE])

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test import Client
 
 from checkout import wiring
 from checkout.clock import Clock
-from checkout.commit import DatabaseAway, committed
+from checkout.commit import DatabaseAway, committed, is_lost
+from checkout.link import Unreplicated
 from checkout.models import Account, Creator, Subscription, UnreplicatedCommits
 from devstack.postgres import Postgres
 from tests.factories import ACCOUNT_ID
@@ -131,6 +132,25 @@ def test_a_cancelled_wait_is_counted_and_no_acknowledgement(standby: Standby) ->
     assert UnreplicatedCommits.objects.get().count == 1
     figures = Client().get("/metrics").content.decode()
     assert "checkout_unreplicated_commits_total 1.0" in figures
+
+
+def test_a_cancelled_wait_of_a_plain_transaction_is_counted_and_raised(standby: Standby) -> None:
+    """A file that is imported, say: nobody may be told that it is accepted."""
+
+    def plain() -> None:
+        with transaction.atomic():
+            make_account()
+
+    standby.gone()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(aside, plain)
+        standby.cancel_a_wait()
+        told = done.exception(30)
+    standby.back()
+
+    assert isinstance(told, Unreplicated)
+    assert is_lost(told)
+    assert UnreplicatedCommits.objects.get().count == 1
 
 
 def test_a_repetition_is_not_answered_before_a_standby_has_the_first_commit(

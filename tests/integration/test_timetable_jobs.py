@@ -9,7 +9,7 @@ from django.db import connection
 
 from checkout import billing
 from checkout.clock import Ages
-from checkout.models import Case, CaseKind, Charge, Heartbeat, IdempotencyRecord
+from checkout.models import Case, CaseKind, Charge, Heartbeat, IdempotencyRecord, UnitKey
 from settlements.management.jobs import all_jobs, bill_due, forget_answers
 from tests.factories import World, account
 from tests.fakes import FakeClock
@@ -68,6 +68,17 @@ def test_answers_older_than_thirty_days_are_forgotten():
     assert forget_answers(clock=clock, ages=Ages()) == 1
 
     assert [record.key for record in IdempotencyRecord.objects.all()] == ["young"]
+
+
+@pytest.mark.django_db
+def test_keys_of_units_are_forgotten_after_a_day():
+    clock = FakeClock()
+    for key, hours in (("old", 25), ("young", 23)):
+        UnitKey.objects.create(key=key, at=clock.real_now() - timedelta(hours=hours))
+
+    forget_answers(clock=clock, ages=Ages())
+
+    assert [unit.key for unit in UnitKey.objects.all()] == ["young"]
 
 
 @pytest.mark.django_db(transaction=True)
