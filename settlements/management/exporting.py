@@ -18,6 +18,7 @@ from django.db import Error, connection
 
 from checkout.clock import Clock, Moment
 from checkout.commit import DatabaseAway, committed, is_lost
+from checkout.link import patience
 from settlements.exports import runs
 from settlements.exports.csv_file import Progress, RowsDiffer
 from settlements.exports.evidence import UnknownCharge
@@ -25,7 +26,7 @@ from settlements.exports.journal import NotBalanced, NotOver
 from settlements.exports.making import Figures, NotMakeable, make_file, remove_others
 from settlements.exports.runs import ClaimLost
 from settlements.exports.xlsx_file import TooManyRows
-from settlements.management.timetable import beat
+from settlements.management.timetable import BEAT_SECONDS, STATEMENT_SECONDS, beat
 from settlements.models import ExportRun
 
 logger = logging.getLogger(__name__)
@@ -61,9 +62,10 @@ class ExportWorker:
         while not self.stop.is_set():
             busy = False
             try:
-                if self.beats:
-                    beat(name=NAME, detail=str(self.folder), now=self.clock.now())
-                busy = self.turn() is not None
+                with patience(STATEMENT_SECONDS):
+                    if self.beats:
+                        beat(name=NAME, detail=str(self.folder), now=self.clock.now())
+                    busy = self.turn() is not None
             except Exception as error:
                 if isinstance(error, DatabaseAway) or is_lost(error):
                     logger.warning("the database is away", extra={"why": str(error)})
@@ -100,7 +102,7 @@ class ExportWorker:
         try:
             made = make_file(run=run, folder=self.folder, write=self.writer_of(run, pulse))
         except Stopped:
-            self._committed(lambda _: runs.give_back(run=run))
+            self._committed(lambda _: runs.give_back(run=run), once=True)
             raise
         except ClaimLost:
             raise
@@ -110,10 +112,10 @@ class ExportWorker:
                 raise
             logger.exception("export failed", extra={"export": run.pk})
             because = in_words(error)
-            self._committed(lambda now: runs.fail(run=run, because=because, now=now))
+            self._committed(lambda now: runs.fail(run=run, because=because, now=now), once=True)
             return
         try:
-            self._committed(lambda now: runs.finish(run=run, made=made, now=now))
+            self._committed(lambda now: runs.finish(run=run, made=made, now=now), once=True)
         except ClaimLost:
             # Whoever has it now makes a file of its own.
             (self.folder / made.file).unlink(missing_ok=True)
@@ -121,8 +123,11 @@ class ExportWorker:
         remove_others(run=run, folder=self.folder, but=made.file)
         logger.info("export made", extra={"export": run.pk, "rows": made.rows, "size": made.size})
 
-    def _committed(self, work: Callable[[Moment], T]) -> T:
-        return committed(lambda: work(self.clock.now()), deadline=PATIENCE, clock=self.clock)
+    def _committed(self, work: Callable[[Moment], T], *, once: bool = False) -> T:
+        """A claim whose commit was lost runs out by itself; what ends one is `once`."""
+        return committed(
+            lambda: work(self.clock.now()), deadline=PATIENCE, clock=self.clock, once=once
+        )
 
     @contextmanager
     def _pulse(self, run: ExportRun) -> Iterator[Progress]:
@@ -134,7 +139,7 @@ class ExportWorker:
 
         def renew() -> None:
             while not done.wait(PULSE_SECONDS):
-                with suppress(Error):
+                with suppress(Error), patience(BEAT_SECONDS):
                     try:
                         runs.renew(run=run, now=self.clock.now())
                     except ClaimLost:

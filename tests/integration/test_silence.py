@@ -8,6 +8,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -18,10 +20,12 @@ from checkout import queue, tasks, wiring
 from checkout.clock import Clock
 from checkout.commit import DatabaseAway, committed, is_lost
 from checkout.link import Link, given_patience, patience
-from checkout.models import Account
+from checkout.models import Account, Heartbeat
 from devstack.ports import free_port
 from devstack.proxy import Proxy
-from settlements.management import timetable
+from settlements.admin.export_pages import writer_of
+from settlements.management import exporting, timetable
+from settlements.models import ExportRun
 from tests.factories import ACCOUNT_ID
 from tests.relays import direct
 from tests.waiting import wait_for
@@ -252,6 +256,48 @@ def test_a_job_of_the_timetable_is_over_when_the_database_is_silent(
     link.heal()
 
     assert jobs._turn(job)
+
+
+def test_the_export_worker_gives_a_silent_database_up(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    link: Proxy,
+    tmp_path: Path,
+) -> None:
+    """A statement of its may take long, not for ever: else it would stand after the database is back."""
+    monkeypatch.setattr(exporting, "STATEMENT_SECONDS", 0.5)
+    worker = exporting.ExportWorker(
+        folder=tmp_path, kept=timedelta(days=1), clock=clock, writer_of=writer_of
+    )
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    wait_for(Heartbeat.objects.exists, 10, "its sign of life")
+    link.black_hole()
+
+    wait_for(lambda: "the database is away" in caplog.text, 10, "it to give up")
+    link.heal()
+    worker.stop.set()
+    thread.join(10)
+
+    assert not thread.is_alive()
+
+
+def test_the_pulse_of_an_export_gives_a_silent_database_up(
+    monkeypatch: pytest.MonkeyPatch, link: Proxy, tmp_path: Path
+) -> None:
+    """Else each export made meanwhile would leave a thread behind."""
+    monkeypatch.setattr(exporting, "PULSE_SECONDS", 1.0)
+    monkeypatch.setattr(exporting, "BEAT_SECONDS", 0.5)
+    worker = exporting.ExportWorker(
+        folder=tmp_path, kept=timedelta(days=1), clock=clock, writer_of=writer_of
+    )
+
+    with worker._pulse(ExportRun(pk=1)):
+        wait_for(Heartbeat.objects.exists, 10, "its sign of life")
+        link.black_hole()
+        threading.Event().wait(1.5)  # the next pulse is under way
+
+    assert "export-1" not in {thread.name for thread in threading.enumerate()}
 
 
 # --- What the options bound --------------------------------------------------------------------------
