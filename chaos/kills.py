@@ -2,7 +2,9 @@
 
 A process is started with FAILPOINTS=name=kill, so it dies each time it comes there. Where a parent looks
 after children (gunicorn, Celery) the children die and are forked again; a relay or the timetable is
-started again by the supervisor. After enough deaths the process is started without.
+started again by the supervisor. After enough deaths the process is started without. A death counts only
+by the line that the failpoint writes before it kills: a restart, or a child that its parent killed for
+being too slow, is a death of another cause.
 """
 
 import signal
@@ -20,6 +22,7 @@ import httpx
 from chaos.hands import CLOCK, NotYet, count, move_clock, wait_until
 from chaos.parts import RELAYS
 from chaos.stage import Outcome, Scenario, Stage
+from checkout.failpoints import last_words
 from checkout.queue import client
 
 KILLS: Final = 3
@@ -29,9 +32,6 @@ WEEK: Final = 7 * 86400.0
 DUNNING: Final = 3.5 * 86400.0
 CONTROL_SECONDS: Final = 10.0
 LANE: Final = "cis"
-# The lines in which gunicorn and Celery tell of a child that died of SIGKILL.
-GUNICORN_TELLS: Final = b"was sent SIGKILL"
-CELERY_TELLS: Final = b"exited with 'signal 9 (SIGKILL)'"
 LETTERS: Final = 4
 LOST_ENOUGH: Final = 6
 PAUSE_SECONDS: Final = 1.0
@@ -43,14 +43,12 @@ DEAD_LETTERS: Final = "checkout-payments-dlq.fifo"
 class Place:
     """A failpoint, the processes that come there, and what brings them there.
 
-    `provoke` prepares, `again` brings about each single death, and names the messages that it poisoned. `tells` is the log line of a parent whose
-    child died; without it the processes' own starts are counted.
+    `provoke` prepares, `again` brings about each single death, and names the messages that it poisoned.
     """
 
     failpoint: str
     processes: tuple[str, ...]
     faults: tuple[str, ...]
-    tells: bytes = b""
     provoke: Callable[[Stage], None] = lambda _: None
     again: Callable[[Stage], Sequence[str]] = lambda _: ()
     takes: float = 15.0
@@ -106,7 +104,7 @@ def kill_at(place: Place) -> Callable[[Stage], Outcome]:
 
 
 def kill_errand(errand: Errand) -> Callable[[Stage], Outcome]:
-    """A scenario's `run`: the command is killed at its failpoint three times, as its exit codes say.
+    """A scenario's `run`: the command is killed at its failpoint three times, as its exit code and last words say.
 
     Again where it found nothing to do: what a killed one had received is hidden for a while.
     """
@@ -120,8 +118,13 @@ def kill_errand(errand: Errand) -> Callable[[Stage], Outcome]:
                 with ThreadPoolExecutor(errand.at_once) as pool:
                     ends = [pool.submit(run_it) for _ in range(errand.at_once)]
                 codes = [(each.result().returncode, each.result().stderr) for each in ends]
-                killed += sum(code == -signal.SIGKILL for code, _ in codes)
-                others += [f"{code}: {said[-300:]}" for code, said in codes if code > 0]
+                ours = [died_at(errand.failpoint, code, said) for code, said in codes]
+                killed += sum(ours)
+                others += [
+                    f"{code}: {said[-300:]}"
+                    for (code, said), its in zip(codes, ours, strict=True)
+                    if code and not its
+                ]
         missing = f"killed {killed} times" if killed < KILLS else ""
         return Outcome(
             facts={"kills": killed},
@@ -132,6 +135,11 @@ def kill_errand(errand: Errand) -> Callable[[Stage], Outcome]:
     return run
 
 
+def died_at(name: str, code: int, said: str) -> bool:
+    """Whether a command that ended so was killed by this failpoint."""
+    return code == -signal.SIGKILL and last_words(name).decode() in said
+
+
 def launch_all(stage: Stage, place: Place, **variables: str) -> None:
     """All processes of a place anew: both relays of a door, or the healthy one would keep leading."""
     for name in place.processes:
@@ -139,16 +147,16 @@ def launch_all(stage: Stage, place: Place, **variables: str) -> None:
 
 
 class Deaths:
-    """Counts who dies at a place; made before its processes are started with the failpoint."""
+    """Counts who dies at a place, by their last words; made before its processes are started with the failpoint."""
 
     def __init__(self, stage: Stage, place: Place) -> None:
         self.stage = stage
         self.place = place
-        # The start with the failpoint itself is no death.
-        self.before = self._so_far() + (0 if place.tells else len(place.processes))
+        # The logs go on from one playing of a scenario to the next.
+        self.before = self._so_far()
 
     def count(self) -> int:
-        return max(0, self._so_far() - self.before)
+        return self._so_far() - self.before
 
     def wait_for(self, wanted: int) -> None:
         """Raises NotYet."""
@@ -161,10 +169,9 @@ class Deaths:
         )
 
     def _so_far(self) -> int:
-        if self.place.tells:
-            logs = [self.stage.processes.log(name) for name in self.place.processes]
-            return sum(log.read_bytes().count(self.place.tells) for log in logs if log.exists())
-        return sum(self.stage.processes.starts(name) for name in self.place.processes)
+        words = last_words(self.place.failpoint)
+        logs = [self.stage.processes.log(name) for name in self.place.processes]
+        return sum(log.read_bytes().count(words) for log in logs if log.exists())
 
 
 # --- What brings the timetable to its failpoints ----------------------------------------------------
@@ -314,30 +321,29 @@ BOTH_DOORS: Final = (*RELAYS["sqs"], *RELAYS["kafka"])
 # By turns of the processes: clients that met a web which died of each request come to rest meanwhile.
 PLACES: Final = (
     Place("bill.batch_committed", ("timetable",), ("F21",), again=a_week_passes, once=True),
-    Place("api.before_commit", ("web",), ("F1",), tells=GUNICORN_TELLS),
-    Place("charging.intent_committed", ("worker",), ("F7",), tells=CELERY_TELLS),
+    Place("api.before_commit", ("web",), ("F1",)),
+    Place("charging.intent_committed", ("worker",), ("F7",)),
     Place("relay.before_send", BOTH_DOORS, ("F4",)),
     Place("dunning.round_opened", ("timetable",), ("F33",), provoke=days_pass, once=True),
-    Place("charging.before_send", ("worker",), ("F7",), tells=CELERY_TELLS),
+    Place("charging.before_send", ("worker",), ("F7",)),
     Place("queue.ten_sent", RELAYS["sqs"], ("F5",)),
     Place("resolve.answered", ("timetable",), ("F13",)),
-    Place("commit.written", ("web",), ("F3",), tells=GUNICORN_TELLS),
-    Place("charging.answered", ("worker",), ("F10",), tells=CELERY_TELLS),
+    Place("commit.written", ("web",), ("F3",)),
+    Place("charging.answered", ("worker",), ("F10",)),
     Place("relay.sent_unmarked", BOTH_DOORS, ("F5", "F15")),
     Place("webhook.outcome_committed", ("timetable",), ("F24",), provoke=webhooks_for_all),
-    Place("charging.outcome_committed", ("worker",), ("F11",), tells=CELERY_TELLS),
+    Place("charging.outcome_committed", ("worker",), ("F11",)),
     Place("relay.marked", BOTH_DOORS, ("F5", "F15")),
     Place("reconcile.marks_consumed", ("timetable",), ("F27",)),
-    Place("api.after_commit", ("web",), ("F2",), tells=GUNICORN_TELLS),
+    Place("api.after_commit", ("web",), ("F2",)),
     Place(
         "unreadable.case_committed",
         ("worker",),
         ("F22",),
-        tells=CELERY_TELLS,
         again=a_poison_message,
     ),
     Place("drain.case_committed", ("timetable",), ("F6",), provoke=messages_die),
-    Place("webhook.stored", ("web",), ("F24",), tells=GUNICORN_TELLS, provoke=webhooks_for_all),
+    Place("webhook.stored", ("web",), ("F24",), provoke=webhooks_for_all),
     Place("sweep.dispatched", ("timetable",), ("F30",), provoke=queue_loses_everything, takes=35),
 )
 COMMANDS: Final = (

@@ -183,6 +183,9 @@ class Client:
         """DONE, REFUSED, FOUND, or FAILED as long as the same request may be repeated."""
         if answer is None or answer.status_code == 503:
             return FAILED
+        if answer.is_success and expected:
+            self.found(f"{what}: done, where {expected} was due", answer.status_code, answer.text)
+            return FOUND
         if answer.is_success:
             return DONE
         problem = slug(answer)

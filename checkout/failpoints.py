@@ -1,12 +1,16 @@
 """Named places where a test may kill the process or raise; nothing happens unless one is enabled.
 
 `FAILPOINTS=name=kill,other=raise:2` enables them by environment (tests and chaos only). Every name
-is registered here, so that a test can prove that each one was reached (FAULTS, layer 3).
+is registered here, so that a test can prove that each one was reached (FAULTS, layer 3). A process that is
+killed by its environment says so first: who counts deaths must not count those of another cause.
 """
 
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from threading import Lock
 from typing import Final
 
 NAMES: Final = frozenset(
@@ -44,6 +48,9 @@ class Crash(BaseException):
 
 
 _actions: dict[str, Callable[[], None]] = {}
+# Taken by the thread that kills the process, never given back: a second one must not tell of the same death.
+_dying: Final = Lock()
+STDERR: Final = 2
 
 
 class UnknownFailpoint(Exception):
@@ -75,10 +82,23 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def last_words(name: str) -> bytes:
+    """The line that a process writes before a failpoint of its environment kills it."""
+    return f"failpoint {name}: killing this process\n".encode()
+
+
+def tell_and_kill(name: str) -> None:
+    """As `kill`, after one line to standard error: past every buffer and log handler, which die with us."""
+    _dying.acquire()
+    with suppress(OSError):  # nobody reads it any more: it dies all the same
+        os.write(STDERR, last_words(name))
+    kill()
+
+
 def enable_from_environment(text: str) -> None:
     """Read `name=kill,other=kill`; called once at start, outside production."""
     for part in filter(None, text.split(",")):
         name, _, action = part.partition("=")
         if action != "kill":
             raise UnknownFailpoint(f"{part!r}: write name=kill")
-        enable(name, kill)
+        enable(name, partial(tell_and_kill, name))

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from chaos.diary import CHECKOUTS, Diary, Promises
-from chaos.figures import FAILED, Operation, Tally, percentile
+from chaos.figures import FAILED, FOUND, Operation, Tally, percentile
 from chaos.load import Habits, Load
 from tests.waiting import wait_for
 
@@ -219,6 +219,15 @@ def test_a_country_that_is_refused_by_rule_is_no_finding(tmp_path: Path) -> None
     load, promises = visited(shop, tmp_path, replace(PLAIN, refused_country=1))
 
     assert load.tally.findings == []
+    assert promises.acknowledged == ()
+
+
+def test_a_country_that_should_be_refused_and_is_served_is_a_finding(tmp_path: Path) -> None:
+    load, promises = visited(Shop(), tmp_path, replace(PLAIN, refused_country=1))
+
+    [found] = load.tally.findings
+    assert (found.status, "country-not-served was due" in found.what) == (201, True)
+    assert [operation.outcome for operation in load.tally.operations] == [FOUND]
     assert promises.acknowledged == ()
 
 
