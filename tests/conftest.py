@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
-from django.test import TransactionTestCase
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -12,14 +11,4 @@ def quick_passwords() -> Iterator[None]:
     """A password costs one iteration instead of a million; it says so itself, so any process can read it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PBKDF2PasswordHasher, "iterations", 1)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def quick_cleaning() -> Iterator[None]:
-    """After a test that commits, the tables are emptied by tests/tables.py instead of by `flush`."""
-    from tests.tables import empty_tables  # models, and so not before Django is set up
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty_tables())
         yield
