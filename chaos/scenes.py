@@ -30,7 +30,7 @@ def chosen(*, names: Sequence[str]) -> list[Scenario]:
     """The scenarios of these names, in their order; all of them, if none is named. Raises UnknownScenario."""
     known = {scenario.name: scenario for scenario in EVERY}
     if unknown := [name for name in names if name not in known]:
-        raise UnknownScenario(f"{', '.join(unknown)}: there are {', '.join(known)}")
+        raise UnknownScenario(f"no scenario is {', '.join(unknown)}; there are: {', '.join(known)}")
     return [known[name] for name in names] if names else list(EVERY)
 
 

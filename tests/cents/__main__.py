@@ -25,7 +25,7 @@ from rich.table import Table  # noqa: E402
 
 from bench._crowd import load  # noqa: E402
 from checkout.clock import Ages, Clock  # noqa: E402
-from tests.arguments import counted  # noqa: E402
+from tests.arguments import some  # noqa: E402
 from tests.cents.campaign import Tally, plant  # noqa: E402
 
 
@@ -36,6 +36,9 @@ def main() -> int:
     try:
         connection.creation.create_test_db(verbosity=0)
         tally = run(arguments)
+    except KeyboardInterrupt:
+        sys.stdout.write("\ninterrupted: no verdict\n")
+        return 130
     finally:
         connection.close()
         stack.POSTGRES.kill()
@@ -50,10 +53,10 @@ def read_arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--times", type=counted, default=10_000, help="cents in all")
-    parser.add_argument("--at-once", type=counted, default=500, help="cents of a round")
-    parser.add_argument("--charges", type=counted, default=5_000, help="in the database")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--times", type=some, default=10_000, help="cents in all (10000)")
+    parser.add_argument("--at-once", type=some, default=500, help="cents of a round (500)")
+    parser.add_argument("--charges", type=some, default=5_000, help="in the database (5000)")
+    parser.add_argument("--seed", type=int, default=0, help="which cents (0)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return parser.parse_args()
 

@@ -1,4 +1,7 @@
-"""`python -m tests.kills --times 100 [--only name]`: kills on a PostgreSQL of our own."""
+"""`python -m tests.kills --times 100 --random 600 --crashes 24`: kills on a PostgreSQL of our own.
+
+Exit code 0 only if each process died where it was to, and nothing was lost, doubled or left undone.
+"""
 
 import argparse
 import math
@@ -35,6 +38,9 @@ def main() -> int:
     try:
         connection.creation.create_test_db(verbosity=0)
         return campaign(arguments)
+    except KeyboardInterrupt:
+        say("\ninterrupted: no verdict")
+        return 130
     finally:
         connection.close()
         stack.POSTGRES.kill()
@@ -44,13 +50,15 @@ def main() -> int:
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument(
-        "--times", type=counted, default=100, help="kills at each failpoint, at least"
+        "--times", type=counted, default=100, help="kills at each failpoint, at least (100)"
     )
     parser.add_argument(
-        "--only", default="", help="the failpoints whose names contain one of these"
+        "--only", default="", help="failpoints whose names contain one of these, such as api,relay"
     )
-    parser.add_argument("--random", type=counted, default=0, help="kills at random moments")
-    parser.add_argument("--crashes", type=counted, default=0, help="ends of PostgreSQL under load")
+    parser.add_argument("--random", type=counted, default=0, help="kills at random moments (0)")
+    parser.add_argument(
+        "--crashes", type=counted, default=0, help="ends of PostgreSQL under load (0)"
+    )
     arguments = parser.parse_args()
     if not places(only=arguments.only):
         names = ", ".join(sorted(NAMES))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tests.stack as stack  # sets the environment, so before anything reads it
-from tests.arguments import counted
+from tests.arguments import some
 from tests.mutants import table
 from tests.mutants.finding import Finding
 from tests.mutants.mutant import Mutant
@@ -30,8 +30,6 @@ def main() -> int:
         table.write()
         return 0
     chosen, known = arguments.chosen, table.read_seeds()
-    if arguments.known:
-        chosen = [mutant for mutant in chosen if mutant.name in known]
     stack.pytest_configure()
     begun = time.monotonic()
     try:
@@ -45,6 +43,9 @@ def main() -> int:
                     table.remember(finding)
             if not arguments.known:
                 findings = sound(running, findings)
+    except KeyboardInterrupt:
+        sys.stdout.write("\ninterrupted: no verdict\n")
+        return 130
     finally:
         stack.pytest_unconfigure()
     if arguments.renew:
@@ -58,9 +59,12 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="these alone")
     parser.add_argument(
-        "--seeds", type=counted, default=SCHEDULES, help="how many schedules at most"
+        "--seeds",
+        type=some,
+        default=SCHEDULES,
+        help=f"how many schedules at most ({SCHEDULES})",
     )
-    parser.add_argument("--hands", type=counted, default=2, help="mutants at a time")
+    parser.add_argument("--hands", type=some, default=2, help="mutants at a time (2)")
     parser.add_argument(
         "--known", action="store_true", help="those with a known seed, by that first"
     )
@@ -71,6 +75,11 @@ def read_arguments() -> argparse.Namespace:
         arguments.chosen = [named(name) for name in arguments.names] or list(MUTANTS)
     except UnknownMutant as unknown:
         parser.error(f"there is no mutant {unknown}; docs/mutants.md names them all")
+    if arguments.known:
+        known = table.read_seeds()
+        arguments.chosen = [mutant for mutant in arguments.chosen if mutant.name in known]
+        if not arguments.chosen:
+            parser.error("no seed is known for any of these: leave --known out")
     return arguments
 
 

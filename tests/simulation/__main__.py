@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ django.setup()
 
 from django.db import connection  # noqa: E402
 
-from tests.arguments import counted  # noqa: E402
+from tests.arguments import counted, positive, some  # noqa: E402
 from tests.simulation import campaign  # noqa: E402
 from tests.simulation.campaign import Campaign, Outcome, say  # noqa: E402
 from tests.simulation.plan import FAULTS, Plan  # noqa: E402
@@ -42,26 +43,30 @@ def main() -> int:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=counted, default=200, help="how many schedules")
-    parser.add_argument("--base", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=counted, default=200, help="how many schedules (200)")
+    parser.add_argument("--base", type=int, default=0, help="the first seed (0)")
     parser.add_argument("--alone", type=counted, default=0, help="and so many of each fault alone")
     parser.add_argument(
         "--faults", type=faults, default=[], help="schedules of these alone, such as F8,F12"
     )
     parser.add_argument("--seed", type=int, help="this one alone, with its steps")
     parser.add_argument("--plan", type=plan, help="this printed plan alone, with its steps")
-    parser.add_argument("--steps", type=counted, default=STEPS, help="steps of a schedule")
-    parser.add_argument("--failures", type=counted, default=5, help="stop after so many")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop after so long")
-    parser.add_argument("--jobs", type=counted, default=cores(), help="processes")
-    parser.add_argument("--shrink", type=float, default=60.0, help="seconds for a shorter failure")
+    parser.add_argument(
+        "--steps", type=counted, default=STEPS, help=f"steps of a schedule ({STEPS})"
+    )
+    parser.add_argument("--failures", type=some, default=5, help="stop after so many (5)")
+    parser.add_argument(
+        "--minutes", type=positive, default=math.inf, help="stop after so long (when all are run)"
+    )
+    parser.add_argument("--jobs", type=some, default=cores(), help="processes (one a core)")
+    parser.add_argument(
+        "--shrink", type=positive, default=60.0, help="seconds to make a failure shorter (60)"
+    )
     parser.add_argument("--keep", action="store_true", help="add failures to the regressions")
     parser.add_argument("--json", default="", help="write what happened to this file")
     arguments = parser.parse_args()
     if not arguments.seeds + arguments.alone:
         parser.error("no schedule is left to run: give --seeds or --alone")
-    if not arguments.failures:
-        parser.error("--failures 0 would stop before the first schedule: give 1 or more")
     return arguments
 
 
@@ -101,7 +106,7 @@ def many(arguments: argparse.Namespace) -> int:
     outcome = campaign.run(
         Campaign(
             plans=plans,
-            jobs=max(1, min(arguments.jobs, len(plans))),
+            jobs=min(arguments.jobs, len(plans)),
             failures=arguments.failures,
             minutes=arguments.minutes,
             shrink_seconds=arguments.shrink,

@@ -240,7 +240,8 @@ def tell(result: Result) -> None:
 
 
 def summary(outcome: Outcome) -> str:
-    struck, never = sum(outcome.faults.values()), sorted(set(FAULTS) - set(outcome.numbers))
+    struck = sum(outcome.faults.values())
+    never = [number for number in FAULTS if number not in outcome.numbers]
     lines = [
         f"{outcome.done} schedules at {commit()}, {len(outcome.failed)} failed, {struck} faults",
         f"{outcome.rate:.0f} a minute, {outcome.cpu / max(outcome.done, 1):.2f} s of CPU a schedule",

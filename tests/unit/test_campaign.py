@@ -48,6 +48,12 @@ def test_a_failure_that_was_not_made_shorter_in_time_is_a_failure(minutes: float
     assert ended(outcome, NOTHING_KEPT) == 1
 
 
+def test_faults_that_never_struck_are_named_in_their_order() -> None:
+    said = summary(followed(("result", GOOD))).splitlines()[-1]
+
+    assert said.startswith("never struck: F1, F2, F3, ")
+
+
 def test_a_failure_that_was_made_shorter_is_told_once() -> None:
     outcome = followed(("result", BAD), ("failed", (BAD.plan, SHORTER)), ("result", GOOD))
 

@@ -98,5 +98,5 @@ def test_some_are_chosen_by_name_and_all_without_one() -> None:
 
 
 def test_an_unknown_name_is_answered_with_those_that_exist() -> None:
-    with pytest.raises(UnknownScenario, match=r"^fail-over: there are .*failover"):
+    with pytest.raises(UnknownScenario, match=r"^no scenario is fail-over; there are: .*failover"):
         chosen(names=["fail-over"])
