@@ -30,8 +30,7 @@ TOLD_AS: Final = {
 ENDED_AS: Final = {"voided": "charge.voided", "written_off": "charge.written_off"}
 MOST_IN_A_ROUND: Final = 3
 MOST_ASKED_AGAIN: Final = 1500
-
-
+# By these words the verdict knows the claim whose violations are lost writes.
 ACKNOWLEDGED: Final = "each acknowledged write is there as it was answered"
 
 
@@ -82,9 +81,7 @@ def acknowledged_is_there(evidence: Evidence) -> Claim:
 
     acknowledged = evidence.promises.acknowledged
     bad = [f"{done.asked.key}: {why}" for done in acknowledged if (why := wrong(done))]
-    return Claim(
-        "I1", "each acknowledged write is there as it was answered", len(acknowledged), bad
-    )
+    return Claim("I1", ACKNOWLEDGED, len(acknowledged), bad)
 
 
 def nobody_asked_for_more(evidence: Evidence) -> Claim:

@@ -297,9 +297,9 @@ def scenarios_word(played: Sequence[Played]) -> Claim:
 
 
 def finances_word(stage: Stage, evidence: Evidence) -> Claim:
-    """The service's own reconciliation, in full, finds what was rewritten on purpose and nothing else.
+    """The service's own reconciliation, in full, finds nothing but what was rewritten on purpose.
 
-    But for statements that are late: nobody sends any here, while the business clock is moved by days.
+    That it names those rows is the scenario's own claim (`brokers.rewritten`). But for statements that are late: nobody sends any here, while the business clock is moved by days.
     """
     done = stage.manage("reconcile", "--json")
     try:

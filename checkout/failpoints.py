@@ -1,8 +1,9 @@
 """Named places where a test may kill the process or raise; nothing happens unless one is enabled.
 
-`FAILPOINTS=name=kill,other=raise:2` enables them by environment (tests and chaos only). Every name
-is registered here, so that a test can prove that each one was reached (FAULTS, layer 3). A process that is
-killed by its environment says so first: who counts deaths must not count those of another cause.
+`FAILPOINTS=name=kill,other=kill` enables them by environment (tests and chaos only); `enable` does in
+the same process, with any action. Every name is registered here, so that a test can prove that each
+one was reached (FAULTS, layer 3). A process that is killed by its environment says so first: who
+counts deaths must not count those of another cause.
 """
 
 import os

@@ -17,7 +17,6 @@ from checkout.models import (
     ApiKey,
     Charge,
     ChargeState,
-    Creator,
     Instrument,
     Subscription,
     WebhookDelivery,
@@ -202,7 +201,3 @@ class Clients:
         return self._client.post(
             "/v1/webhooks/sandbox", body, "application/json", headers={HEADER: signed}
         )
-
-    def creator_ids(self) -> list[UUID]:
-        found = Creator.objects.filter(account_id=self.world.account_id)
-        return list(found.order_by("external_id").values_list("id", flat=True))

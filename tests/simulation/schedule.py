@@ -17,6 +17,7 @@ from tests.simulation.actors import REFUSALS, Actors
 from tests.simulation.database import LockConnections
 from tests.simulation.network import LANE
 from tests.simulation.turns import Turn, current
+from tests.simulation.watch import PATIENCE
 from tests.simulation.world import World
 
 # Here no transaction is open, so a turn may wait for the others.
@@ -62,8 +63,6 @@ CRASHES: Final = {
     "topic.records_stored": "F17",
 }
 SENT: Final = {"relay sqs": "F5", "relay kafka": "F15"}
-# A worker that is not frozen is ended by its hard limit; a request is not longer under way than this.
-PATIENCE: Final = 100.0
 FOR_EVER: Final = 1e12
 
 

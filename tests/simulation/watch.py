@@ -22,7 +22,7 @@ from tests.simulation.turns import current
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-# A turn that is not frozen waits no longer at a point (see schedule.py).
+# A turn that is not frozen waits no longer at a point, in seconds: a worker is ended by its hard limit.
 PATIENCE = 100.0
 
 
