@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tests.mutants import answering, billing, receiving, rescuing, telling
+from tests.mutants import answering, billing, following, receiving, rescuing, telling
 from tests.mutants.mutant import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *receiving.MUTANTS,
     *answering.MUTANTS,
+    *following.MUTANTS,
     *rescuing.MUTANTS,
     *telling.MUTANTS,
     *billing.MUTANTS,
