@@ -25,6 +25,7 @@ _ATTEMPTS: Final = "SELECT count(*) FROM checkout_attempt"
 _UNSENT: Final = """
     SELECT count(*) FROM checkout_pendingmessage WHERE door = 'kafka' AND parked_at IS NULL
 """
+_BREAKERS: Final = "SELECT count(*) FROM checkout_hold WHERE kind = 'breaker'"
 _PAID: Final = """
     SELECT id::text FROM checkout_charge WHERE state = 'succeeded'
     ORDER BY last_seen_at LIMIT %s
@@ -68,18 +69,25 @@ def broker_killed(stage: Stage) -> Outcome:
     waiting = count(stage, _UNSENT)
     stage.processes.start("kafka")
     took = wait_until(stage, lambda: count(stage, _UNSENT) < 20, seconds=90, what="events sent")
-    return Outcome(facts={"events that waited": waiting, "sent after": round(took, 1)})
+    return Outcome(
+        facts={"events that waited": waiting, "sent after": round(took, 1)},
+        unfulfilled="" if waiting else "no event waited: nobody met the broker away",
+    )
 
 
 def processor_away(stage: Stage) -> Outcome:
     """F31: the processor refuses every connection; the breaker pauses its lanes."""
-    seconds = min(stage.away, PROCESSOR_AWAY)
+    seconds, before = min(stage.away, PROCESSOR_AWAY), count(stage, _BREAKERS)
     stage.links["processor"].refuse()
     try:
         stage.sleep(seconds)
     finally:
         stage.links["processor"].heal()
-    return Outcome(facts={"away seconds": seconds})
+    opened = count(stage, _BREAKERS) - before
+    return Outcome(
+        facts={"away seconds": seconds, "lanes paused": opened},
+        unfulfilled="" if opened else "no breaker opened: no lane was paused",
+    )
 
 
 def answers_cut(stage: Stage) -> Outcome:

@@ -320,21 +320,21 @@ def queue_client(stage: Stage) -> Any:
 BOTH_DOORS: Final = (*RELAYS["sqs"], *RELAYS["kafka"])
 # By turns of the processes: clients that met a web which died of each request come to rest meanwhile.
 PLACES: Final = (
-    Place("bill.batch_committed", ("timetable",), ("F21",), again=a_week_passes, once=True),
+    Place("bill.batch_committed", ("timetable",), ("F4", "F21"), again=a_week_passes, once=True),
     Place("api.before_commit", ("web",), ("F1",)),
     Place("charging.intent_committed", ("worker",), ("F7",)),
     Place("relay.before_send", BOTH_DOORS, ("F4",)),
-    Place("dunning.round_opened", ("timetable",), ("F33",), provoke=days_pass, once=True),
+    Place("dunning.round_opened", ("timetable",), ("F4",), provoke=days_pass, once=True),
     Place("charging.before_send", ("worker",), ("F7",)),
     Place("queue.ten_sent", RELAYS["sqs"], ("F5",)),
-    Place("resolve.answered", ("timetable",), ("F13",)),
-    Place("commit.written", ("web",), ("F3",)),
+    Place("resolve.answered", ("timetable",), ("F10",)),
+    Place("commit.written", ("web",), ("F1",)),
     Place("charging.answered", ("worker",), ("F10",)),
     Place("relay.sent_unmarked", BOTH_DOORS, ("F5", "F15")),
     Place("webhook.outcome_committed", ("timetable",), ("F24",), provoke=webhooks_for_all),
     Place("charging.outcome_committed", ("worker",), ("F11",)),
     Place("relay.marked", BOTH_DOORS, ("F5", "F15")),
-    Place("reconcile.marks_consumed", ("timetable",), ("F27",)),
+    Place("reconcile.marks_consumed", ("timetable",), ("R55",)),
     Place("api.after_commit", ("web",), ("F2",)),
     Place(
         "unreadable.case_committed",
@@ -347,7 +347,7 @@ PLACES: Final = (
     Place("sweep.dispatched", ("timetable",), ("F30",), provoke=queue_loses_everything, takes=35),
 )
 COMMANDS: Final = (
-    Errand("reconcile.slice_committed", ("reconcile",), ("F27",)),
+    Errand("reconcile.slice_committed", ("reconcile",), ("R55",)),
     Errand("topic.records_stored", ("reconcile", "events"), ("F17",)),
     Errand(
         "redrive.sent",
@@ -356,7 +356,7 @@ COMMANDS: Final = (
         around=dead_letters_kept,
         at_once=1,
     ),
-    Errand("statement.copied", ("import_statement",), ("F17",), words=statement_of_a_quiet_day),
+    Errand("statement.copied", ("import_statement",), ("R39",), words=statement_of_a_quiet_day),
 )
 
 

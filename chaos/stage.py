@@ -161,7 +161,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One fault: its F-numbers, a sentence for the table, about how long it takes, and what it does.
+    """One fault: its number of tests/RULES.md (a rule's, where no fault says what must come out of it), a
+    sentence for the table, about how long it takes, and what it does.
 
     `run` breaks something while the load goes on, heals it, and returns when writes work again.
     """

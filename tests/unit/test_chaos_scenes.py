@@ -67,7 +67,7 @@ def test_each_fault_of_processes_and_links_has_a_scenario(fault: str) -> None:
 
 def test_names_of_scenarios_are_unique_and_every_one_says_its_faults() -> None:
     assert len({each.name for each in EVERY}) == len(EVERY)
-    assert all(re.fullmatch(r"F[0-9]+", fault) for each in EVERY for fault in each.faults)
+    assert all(re.fullmatch(r"[FR][0-9]+", fault) for each in EVERY for fault in each.faults)
     assert all(each.faults and each.what and each.seconds > 0 for each in EVERY)
     assert all(each.name in table(EVERY) for each in EVERY)
 
