@@ -56,7 +56,7 @@ mutants: .venv/$(STAMP)  ## payment bugs put in one at a time, all or ONLY=name;
 	$(call step,mutants,$(BIN)/python -m tests.mutants $(ONLY) \
 		$(if $(filter command environment,$(firstword $(origin SEEDS))),--seeds $(SEEDS)))
 
-test: .venv/$(STAMP)  ## all tests, in two workers where there are two cores; WORKERS=0 for none
+test: .venv/$(STAMP)  ## all tests, in three workers where there are two cores; WORKERS=0 for none
 	$(call step,tests,$(BIN)/python -m pytest $(if $(TESTS),$(TESTS),-n $(WORKERS)))
 
 check: .venv/$(STAMP)  ## format, lint, layers, types, migrations, deployment settings

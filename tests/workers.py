@@ -1,4 +1,4 @@
-"""The whole suite in two workers (pytest-xdist): how many, which files are begun first, and whose ports.
+"""The whole suite in several workers (pytest-xdist): how many, which files are begun first, and whose ports.
 
 `make test` says `-n auto`; a run of some of the tests has no workers. A file is never divided: its tests run one
 after the other in one worker, with a PostgreSQL, an SQS and a Kafka of that worker's own (tests/stack.py).
@@ -34,8 +34,8 @@ FIRST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two where there are two cores; none, as without `-n`, where there is one."""
-    return 2 if cores() >= 2 else 0
+    """Three where there are two cores, since much of it waits for processes; none, as without `-n`, with one."""
+    return 3 if cores() >= 2 else 0
 
 
 @pytest.hookimpl(trylast=True)
