@@ -1,6 +1,6 @@
 # The two commands are `make run` and `make test`; each does its own set-up. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run demo chaos simulate mutants test check bench down
+.PHONY: help run demo chaos simulate mutants kills cents test check bench down
 SHELL := /bin/sh
 
 # The first Python that is new enough, unless PYTHON says which.
@@ -22,6 +22,9 @@ SEEDS ?= 1000
 SEED_BASE ?= 0
 STEPS ?=
 ONLY ?=
+TIMES ?=
+RANDOM ?=
+CRASHES ?=
 
 # $(call step,what,command): one line before, one line after with its seconds.
 step = @printf '== %s\n' '$(1)'; began=$$(date +%s); ( $(2) ) || { code=$$?; \
@@ -55,6 +58,13 @@ simulate: .venv/$(STAMP)  ## SEEDS=1000 seeded schedules of faults from SEED_BAS
 mutants: .venv/$(STAMP)  ## payment bugs put in one at a time, all or ONLY=name; exit code 0 only if each is found
 	$(call step,mutants,$(BIN)/python -m tests.mutants $(ONLY) \
 		$(if $(filter command environment,$(firstword $(origin SEEDS))),--seeds $(SEEDS)))
+
+kills: .venv/$(STAMP)  ## processes killed TIMES=100 times at each failpoint, RANDOM=0 times anywhere; CRASHES=0 of PostgreSQL
+	$(call step,kills,$(BIN)/python -m tests.kills $(if $(TIMES),--times $(TIMES)) $(if $(RANDOM),--random $(RANDOM)) \
+		$(if $(CRASHES),--crashes $(CRASHES)) $(if $(ONLY),--only $(ONLY)))
+
+cents: .venv/$(STAMP)  ## TIMES=10000 cents moved by raw SQL; exit code 0 only if each is named, and nothing else
+	$(call step,cents,$(BIN)/python -m tests.cents $(if $(TIMES),--times $(TIMES)))
 
 test: .venv/$(STAMP)  ## all tests, in three workers where there are two cores; WORKERS=0 for none
 	$(call step,tests,$(BIN)/python -m pytest $(if $(TESTS),$(TESTS),-n $(WORKERS)))

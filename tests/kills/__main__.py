@@ -29,6 +29,8 @@ from tests.kills.forks import say  # noqa: E402
 from tests.kills.places import places  # noqa: E402
 from tests.kills.storms import run_storm  # noqa: E402
 
+SHOWN_VIOLATIONS = 12
+
 
 def main() -> int:
     arguments = read_arguments()
@@ -72,19 +74,26 @@ def campaign(arguments: argparse.Namespace) -> int:
     wrong: list[str] = []
     if arguments.times:
         rows = kills_at_failpoints(times=arguments.times, only=arguments.only)
-        wrong += [f"{row.name} of {row.what}: {said}" for row in rows for said in row.violations]
+        wrong += [said for row in rows for said in row.violations]
     if arguments.random:
         storm = run_storm(times=arguments.random, progress=Bar(arguments.random))
         wrong += storm.violations
         say(storm.told())
+        tell(storm.violations)
     if arguments.crashes:
         crashes = run_crashes(
             times=arguments.crashes, home=stack.HOME, progress=Bar(arguments.crashes)
         )
         wrong += [*crashes.lost, *crashes.violations]
         say(crashes.told())
-    say("\n".join(f"  !! {sentence}" for sentence in wrong[:40]))
+        tell([*crashes.lost, *crashes.violations])
     return 1 if wrong else 0
+
+
+def tell(violations: list[str]) -> None:
+    """At once, and not at the end: a campaign may be interrupted."""
+    for sentence in violations[:SHOWN_VIOLATIONS]:
+        say(f"  !! {sentence}")
 
 
 def kills_at_failpoints(*, times: int, only: str) -> list[Row]:
@@ -97,6 +106,7 @@ def kills_at_failpoints(*, times: int, only: str) -> list[Row]:
     for place, share in each:
         rows.append(run_place(place, times=share, progress=bar))
         say(line(rows[-1]))
+        tell(rows[-1].violations)
     say(total(rows))
     return rows
 

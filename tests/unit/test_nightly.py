@@ -27,7 +27,7 @@ def night(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
             "PATH": f"{folder}:{os.environ['PATH']}",
             "STUB_CALLS": str(folder / "calls"),
             "NIGHTLY_LOGS": str(folder / "logs"),
-            "NIGHTLY_ONLY": "simulation mutants chaos",
+            "NIGHTLY_ONLY": "simulation mutants chaos kills",
             "NIGHTLY_BASE": "7000",
             **environment,
         },
@@ -38,7 +38,13 @@ def night(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_runs_every_seed_once_in_ranges(tmp_path: Path) -> None:
-    done = night(tmp_path, NIGHTLY_SCHEDULES="2500", NIGHTLY_RANGE="1000", NIGHTLY_MINUTES="10")
+    done = night(
+        tmp_path,
+        NIGHTLY_SCHEDULES="2500",
+        NIGHTLY_RANGE="1000",
+        NIGHTLY_MINUTES="10",
+        NIGHTLY_KILLS="8",
+    )
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "calls").read_text().splitlines() == [
@@ -47,6 +53,7 @@ def test_it_runs_every_seed_once_in_ranges(tmp_path: Path) -> None:
         "simulate SEEDS=500 SEED_BASE=9000",
         "mutants",
         "chaos MINUTES=10",
+        "kills TIMES=8 RANDOM=40 CRASHES=3",
     ]
     assert "2500 schedules" in done.stdout
 
@@ -61,7 +68,7 @@ def test_what_failed_or_found_no_time_fails_the_night(
     done = night(tmp_path, NIGHTLY_SCHEDULES="10", NIGHTLY_RANGE="10", **changes)
 
     assert done.returncode == 1
-    assert len(re.findall(said, (tmp_path / "logs" / "summary.txt").read_text())) == 3
+    assert len(re.findall(said, (tmp_path / "logs" / "summary.txt").read_text())) == 4
 
 
 def test_its_parts_exist() -> None:
@@ -69,7 +76,6 @@ def test_its_parts_exist() -> None:
     targets = set(re.findall(r"\bmake (\w+)", text))
     makefile = (ROOT / "Makefile").read_text("utf-8")
 
-    assert targets >= {"simulate", "chaos"}
+    assert targets == {"simulate", "mutants", "chaos", "kills"}
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
-    assert (ROOT / "tests" / "kills" / "__main__.py").is_file()
     assert os.access(NIGHTLY, os.X_OK)
