@@ -200,10 +200,15 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """A plan that was printed; names that are gone since are left out."""
+        """A plan that was printed; names that are gone since are left out. Raises TypeError."""
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in json.loads(text).items() if name in known}
         sets = {name: frozenset(v) for name, v in values.items() if isinstance(v, list)}
+        plain = asdict(cls(seed=0))
+        for name, value in (values | sets).items():
+            kinds = (int, float) if type(plain[name]) is float else (type(plain[name]),)
+            if type(value) not in kinds:
+                raise TypeError(f"{name} is {value!r}")
         return cls(**(values | sets))
 
     def smaller(self) -> Iterable["Plan"]:

@@ -71,7 +71,9 @@ def test_a_fault_nobody_simulates_is_named_with_those_that_are() -> None:
         faults("F8,F99")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '"seed"', "{}"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '"seed"', "{}", '{"seed": 3, "steps": "x"}', '{"seed": 3, "calm": 1}']
+)
 def test_what_is_no_plan_is_shown(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is no plan as a failure prints it"):
         plan(text)
