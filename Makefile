@@ -66,7 +66,7 @@ kills: .venv/$(STAMP)  ## processes killed TIMES=100 times at each failpoint, RA
 cents: .venv/$(STAMP)  ## TIMES=10000 cents moved by raw SQL; exit code 0 only if each is named, and nothing else
 	$(call step,cents,$(BIN)/python -m tests.cents $(if $(TIMES),--times $(TIMES)))
 
-test: .venv/$(STAMP)  ## all tests, in three workers where there are two cores; WORKERS=0 for none
+test: .venv/$(STAMP)  ## all tests, in two workers where there are two cores; WORKERS=0 for none
 	$(call step,tests,$(BIN)/python -m pytest $(if $(TESTS),$(TESTS),-n $(WORKERS)))
 
 check: .venv/$(STAMP)  ## format, lint, layers, types, migrations, deployment settings
