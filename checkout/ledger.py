@@ -224,8 +224,13 @@ def correct_clearing(
 
 
 def reverse(*, entry: LedgerEntry, now: Moment) -> LedgerEntry:
-    """A correction's accounts, the other way round: entries are never changed (R35)."""
+    """A correction's accounts, the other way round: entries are never changed (R35).
+
+    Raises Unbalanced if someone did change it, or took its postings away.
+    """
     postings = list(entry.postings.order_by("id"))
+    if not postings:
+        raise Unbalanced(f"{entry.kind} {entry.pk} has no postings")
     return _write(
         EntryKind.CORRECTED,
         uuid5(entry.pk, "reversal"),

@@ -489,10 +489,20 @@ def take_apart(*, proposal_id: int, by: str, reason: str, now: Moment) -> Propos
         raise NotDecidable("it is no match in force")
     for row in in_force:
         if row.entry is not None:
-            row.reversal = ledger.reverse(entry=row.entry, now=now)
+            row.reversal = _posted_back(row.entry, now)
         row.in_force = False
         row.save(update_fields=["in_force", "reversal"])
     proposal.matched_lines.update(in_force=False)
     record_actions([None], ActionKind.REOPENED, by=by, reason=reason, now=now, proposal=proposal)
     logger.info("match taken apart", extra={"proposal": proposal.pk, "by": by})
     return proposal
+
+
+def _posted_back(entry: LedgerEntry, now: Moment) -> LedgerEntry:
+    try:
+        return ledger.reverse(entry=entry, now=now)
+    except ledger.Unbalanced as broken:
+        raise NotDecidable(
+            f"somebody changed the postings of entry {entry.pk} outside of this service: have them mended "
+            "first, and then they are posted back"
+        ) from broken

@@ -48,8 +48,12 @@ def captures(attempts: Iterable[Attempt]) -> list[Capture]:
 
 
 def statement_text(first: date, last: date | None = None, *, lane: str = LANE) -> str:
-    """The processor's file of a lane for these days, true to every capture we know."""
-    known = captures(Attempt.objects.filter(lane=lane).order_by("booked_at", "id"))
+    """The processor's file of a lane for these days, true to every capture we know.
+
+    Captures of one instant stand in the order their charges were made in: ids differ from run to run.
+    """
+    order = ("booked_at", "charge__terms_id", "charge__period_start", "round", "number")
+    known = captures(Attempt.objects.filter(lane=lane).order_by(*order))
     return render(account=lane, captures=known, first=first, last=last or first)
 
 

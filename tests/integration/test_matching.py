@@ -592,6 +592,32 @@ def test_taken_apart_both_sides_stand_again_and_the_entry_is_posted_back(
     assert looked_again(world) == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE checkout_ledgerposting SET amount = amount + 0.01",
+        "DELETE FROM checkout_ledgerposting",
+    ],
+)
+def test_what_somebody_changed_since_is_not_posted_back(
+    world: World, tmp_path: Path, change: str
+) -> None:
+    """A person is told so; an entry of other cents, or of none, would hide what was changed."""
+    attempt = paid(world)
+    (line,) = told(world, tmp_path, "19.96", without=[attempt])
+    proposal = matched(world, [line], [attempt])
+    entry = MatchedAttempt.objects.get().entry
+    assert entry is not None
+    edit(f"{change} WHERE entry_id = %s", entry.pk)
+
+    with pytest.raises(resolving.NotDecidable, match=f"changed the postings of entry {entry.pk}"):
+        matching.take_apart(proposal_id=proposal.pk, by="ann", reason=WHY, now=world.clock.now())
+
+    row = MatchedAttempt.objects.get()
+    assert row.in_force
+    assert row.reversal is None
+
+
 # --- With the close of the books -----------------------------------------------------------------------
 
 
