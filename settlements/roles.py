@@ -140,21 +140,39 @@ def settle_roles(apps: Any, _editor: object = None) -> None:
     Django makes permissions only after all migrations; those that are missing are made here, as it
     would make them.
     """
-    group_model = apps.get_model("auth", "Group")
-    permissions = apps.get_model("auth", "Permission").objects
-    content_types = apps.get_model("contenttypes", "ContentType").objects
+    groups, permissions = apps.get_model("auth", "Group").objects, _permissions(apps)
     for role, rights in ROLES.items():
-        group, _ = group_model.objects.get_or_create(name=role)
-        granted = []
-        for app, model, action in sorted(rights):
-            content_type, _ = content_types.get_or_create(app_label=app, model=model)
-            permission, _ = permissions.get_or_create(
-                content_type=content_type,
+        group, _ = groups.get_or_create(name=role)
+        group.permissions.set([permissions[right] for right in sorted(rights)])
+
+
+def _permissions(apps: Any) -> dict[Right, Any]:
+    """Every permission that some role has; a few statements, however many there are."""
+    content_types = apps.get_model("contenttypes", "ContentType").objects
+    permissions = apps.get_model("auth", "Permission").objects
+    rights = sorted(set().union(*ROLES.values()))
+    models = sorted({(app, model) for app, model, _ in rights})
+    content_types.bulk_create(
+        [content_types.model(app_label=app, model=model) for app, model in models],
+        ignore_conflicts=True,
+    )
+    type_of = {(each.app_label, each.model): each for each in content_types.all()}
+    permissions.bulk_create(
+        [
+            permissions.model(
+                content_type=type_of[app, model],
                 codename=f"{action}_{model}",
-                defaults={"name": f"Can {action.replace('_', ' ')} {model}"},
+                name=f"Can {action.replace('_', ' ')} {model}",
             )
-            granted.append(permission)
-        group.permissions.set(granted)
+            for app, model, action in rights
+        ],
+        ignore_conflicts=True,
+    )
+    by_name = {(each.content_type_id, each.codename): each for each in permissions.all()}
+    return {
+        (app, model, action): by_name[type_of[app, model].pk, f"{action}_{model}"]
+        for app, model, action in rights
+    }
 
 
 def forget_roles(apps: Any, _editor: object = None) -> None:
