@@ -1,10 +1,7 @@
-"""All tables empty again: after a test that commits, between two schedules of the simulation or two worlds of kills.
+"""All tables empty again, between two schedules of the simulation or two worlds of the kills.
 
-Django's `flush` truncates, a third of a second for all tables whatever is in them; most tests that commit take less
-themselves. So rows are deleted. A deleted row stays in its page until somebody vacuums, and of a table that was
-analyzed in that state PostgreSQL believes that its pages hold nothing, however full they are by now: a pass over
-40 000 charges then took ten minutes. Hence a table of which a count is known is truncated, which forgets it, and
-under the tests nobody counts by himself.
+Not between tests: a deleted row stays until it is vacuumed, and a test of 40 000 charges then got plans that were
+made for none. There Django's `flush` truncates, which takes a third of a second.
 """
 
 from typing import Final
@@ -21,12 +18,6 @@ GUARDED: Final = tuple(model._meta.db_table for model in (PendingMessage, Publis
 LARGE_BYTES: Final = 1 << 20
 
 
-def leave_uncounted() -> None:
-    """Keep autovacuum from the tables of this database: a test that wants its rows counted says ANALYZE."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LEAVE_UNCOUNTED)
-
-
 def empty_tables() -> None:
     """Leave no row but those of KEPT, past all triggers, in one round trip and one transaction.
 
@@ -36,19 +27,6 @@ def empty_tables() -> None:
         cursor.execute(_EMPTY, {"kept": list(KEPT), "guarded": list(GUARDED), "large": LARGE_BYTES})
 
 
-_LEAVE_UNCOUNTED: Final = """
-    DO $do$
-    DECLARE
-      name regclass;
-    BEGIN
-      FOR name IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace LOOP
-        EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', name);
-      END LOOP;
-    END
-    $do$
-"""
-
-# Past `reltuples` -1 a count is known.
 _EMPTY: Final = """
     DO $do$
     DECLARE
@@ -56,14 +34,13 @@ _EMPTY: Final = """
     BEGIN
       SET LOCAL session_replication_role = replica;
       FOR each IN
-        SELECT oid::regclass AS name,
-          relname = ANY (%(guarded)s) OR reltuples >= 0 OR pg_relation_size(oid) > %(large)s AS is_truncated
+        SELECT oid::regclass AS name, relname = ANY (%(guarded)s) AS is_guarded, pg_relation_size(oid) AS bytes
         FROM pg_class
         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
           AND relname <> ALL (%(kept)s) AND pg_relation_size(oid) > 0
         ORDER BY relname = 'reconcile_dirty', relname
       LOOP
-        IF each.is_truncated THEN
+        IF each.is_guarded OR each.bytes > %(large)s THEN
           EXECUTE format('TRUNCATE %%s CASCADE', each.name);
         ELSE
           EXECUTE format('DELETE FROM %%s', each.name);
